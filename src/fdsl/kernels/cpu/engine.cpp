@@ -1,0 +1,108 @@
+#include "cpu/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
+
+namespace fdsl {
+namespace {
+
+// Round to nearest, keep subnormals, mask exceptions; what the caller had comes back at the end.
+class FloatingPointMode {
+ public:
+#if defined(__x86_64__)
+  FloatingPointMode() : before_(_mm_getcsr()) { _mm_setcsr(0x1F80); }
+  ~FloatingPointMode() { _mm_setcsr(before_); }
+
+ private:
+  unsigned before_;
+#elif defined(__aarch64__)
+  FloatingPointMode() {
+    asm volatile("mrs %0, fpcr" : "=r"(before_));
+    asm volatile("msr fpcr, %0" : : "r"(uint64_t{0}));
+  }
+  ~FloatingPointMode() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
+
+ private:
+  uint64_t before_;
+#endif
+};
+
+// Enough for the largest plane a drawing needs, twice: drawn and grown. 64 bytes before each for the shifts' reach.
+size_t scratch_bytes(const Spec& spec) {
+  const size_t side = spec.size + 2 * MARGIN;
+  return 2 * (side * ((side + 63) / 64 * 64) * sizeof(uint32_t) + 64) + 128;
+}
+
+// Pictures are handed out one by one: their costs differ, and no result depends on who draws which.
+template <class Work>
+void share(size_t count, int threads, size_t scratch, Work work) {
+  std::atomic<size_t> next{0};
+  const auto run = [&] {
+    const FloatingPointMode mode;
+    const std::unique_ptr<uint64_t[]> memory(new uint64_t[scratch / 8 + 1]);
+    for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) work(i, memory.get());
+  };
+  std::vector<std::thread> others;
+  const int wanted = static_cast<int>(std::min<size_t>(std::max(threads, 1), count));
+  for (int i = 1; i < wanted; ++i) others.emplace_back(run);
+  run();
+  for (std::thread& other : others) other.join();
+}
+
+Task make_task(const Parameters& p, const Instance& it, const Spec& spec) {
+  Task task = {};
+  task.spec = &spec;
+  task.instance = &it;
+  task.affine = p.affine + static_cast<size_t>(it.category) * p.width * 6;
+  task.probability = p.probability + static_cast<size_t>(it.category) * p.width;
+  // A large catalog's arrays were not read when it was opened: no number in them may lead out of the row.
+  task.maps = std::clamp(p.maps[it.category], 1, p.width);
+  return task;
+}
+
+}  // namespace
+
+const Kernel* find_kernel(const char* name) {
+#if defined(__x86_64__)
+  __builtin_cpu_init();
+  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+  const bool avx512 = avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
+  const Kernel* const here[] = {avx512 ? &kernel_avx512 : nullptr, avx2 ? &kernel_avx2 : nullptr, &kernel_portable};
+#elif defined(__aarch64__)
+  const Kernel* const here[] = {&kernel_neon, &kernel_portable};
+#else
+  const Kernel* const here[] = {&kernel_portable};
+#endif
+  for (const Kernel* kernel : here)
+    if (kernel && (!*name || !std::strcmp(name, kernel->name))) return kernel;
+  return nullptr;
+}
+
+void draw_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
+                const Spec& spec, const Palette& palette, uint8_t* out, int threads) {
+  const size_t bytes = static_cast<size_t>(palette.channels) * spec.size * spec.size;
+  share(count, threads, scratch_bytes(spec), [&](size_t i, void* scratch) {
+    Task task = make_task(parameters, instances[i], spec);
+    task.palette = palette;
+    task.out = out + i * bytes;
+    kernel.draw(task, scratch);
+  });
+}
+
+void measure_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
+                   const Spec& spec, Measurement* out, int threads) {
+  share(count, threads, scratch_bytes(spec), [&](size_t i, void* scratch) {
+    out[i] = kernel.measure(make_task(parameters, instances[i], spec), scratch);
+  });
+}
+
+}  // namespace fdsl

@@ -1,0 +1,373 @@
+// Drawing one picture on one CPU thread, over any lane type. Each instruction set compiles this in its own file.
+//
+// What bounds it: a picture of two values is drawn into bits, because 512x512 bits fit the first-level cache and
+// bytes do not; then the two vector ports and the one store per point are about even.
+#pragma once
+
+#include <cstring>
+
+#include "cpu/engine.h"
+#include "shared/picture.h"
+
+namespace fdsl {
+
+// The output's orientation: how a cell of the formula's plane becomes a cell of the grid, and back for a patch.
+//
+// The grid is the output with MARGIN cells around it: margin, then the output, then margin, in both directions.
+struct Grid {
+  int32_t row_factor, column_xor, origin;  // index = v * row_factor + (u ^ column_xor) + origin
+  int32_t down, right;                     // +1, or -1 where the output is mirrored
+  int32_t rows, stride;
+
+  FDSL_MEMBER Grid(const Window& w, const Instance& it, int size, int row_stride) : rows(size + 2 * MARGIN), stride(row_stride) {
+    const bool turned = it.flip & 1u;  // as published, row 0 of the plain picture is the highest y
+    down = turned ? -1 : 1;
+    right = w.mirror ? -1 : 1;
+    row_factor = turned ? stride : -stride;
+    origin = turned ? -w.top * stride : (rows - 1 + w.top) * stride;
+    column_xor = w.mirror ? -1 : 0;
+    origin += w.mirror ? rows + w.left : -w.left;
+  }
+};
+
+template <class V>
+struct Painter {
+  using Float = typename V::Float;
+  using Int = typename V::Int;
+  static constexpr int W = V::WIDTH, G = V::GROUPS, CHUNK = W * G;
+
+  const Spec& spec;
+  const Instance& it;
+  System system;
+  uint32_t seeds[TRAJECTORIES], stamp_seeds[TRAJECTORIES];
+
+  FDSL_MEMBER Painter(const Spec& s, const Instance& i, const double* affine, const double* probability, int maps)
+      : spec(s), it(i) {
+    set_system(system, affine, probability, maps, it.factor);
+    for (uint32_t j = 0; j < TRAJECTORIES; ++j) {
+      const Words r = keyed_words(spec.seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j);
+      seeds[j] = nonzero(r.word[0]);
+      stamp_seeds[j] = nonzero(r.word[1]);
+    }
+  }
+
+  // The box of all points. min and max drop a NaN; what is infinite is cut off by the probe's box.
+  Box own_box(bool* finite) const {
+    const Maps<V> maps(system);
+    const int full = spec.points / TRAJECTORIES, rest = spec.points % TRAJECTORIES;
+    const float far = __builtin_inff();
+    Float x0 = V::set(far), x1 = V::set(-far), y0 = x0, y1 = x1;
+    Box box = {far, -far, far, -far};
+    bool sound = true;
+    for (int base = 0; base < TRAJECTORIES; base += CHUNK) {
+      Trajectories<V> t[G];
+      for (int g = 0; g < G; ++g) t[g].begin(system, seeds + base + g * W);
+      for (int s = 0; s < BURN_IN; ++s)
+        for (int g = 0; g < G; ++g) t[g].step(maps);
+      for (int s = 0; s < full; ++s)
+        for (int g = 0; g < G; ++g) {
+          t[g].step(maps);
+          x0 = V::minimum(t[g].x, x0);
+          x1 = V::maximum(t[g].x, x1);
+          y0 = V::minimum(t[g].y, y0);
+          y1 = V::maximum(t[g].y, y1);
+        }
+      for (int g = 0; g < G; ++g) {
+        const int active = rest - (base + g * W);
+        if (active > 0) t[g].step(maps);
+        float x[W], y[W];
+        V::store(x, t[g].x);
+        V::store(y, t[g].y);
+        for (int i = 0; i < W; ++i) {
+          sound = sound && x[i] - x[i] == 0.0f && y[i] - y[i] == 0.0f;
+          if (i < active) widen(box, x[i], y[i]);
+        }
+      }
+    }
+    float lx0[W], lx1[W], ly0[W], ly1[W];
+    V::store(lx0, x0);
+    V::store(lx1, x1);
+    V::store(ly0, y0);
+    V::store(ly1, y1);
+    for (int i = 0; i < W; ++i) {
+      widen(box, lx0[i], ly0[i]);
+      widen(box, lx1[i], ly1[i]);
+    }
+    if (finite) *finite = sound && box.x1 - box.x0 < far && box.y1 - box.y0 < far;
+    // No negative zero: which of the two zeros a minimum keeps depends on the order.
+    return {box.x0 + 0.0f, box.x1 + 0.0f, box.y0 + 0.0f, box.y1 + 0.0f};
+  }
+
+  static FDSL_MEMBER void widen(Box& box, float x, float y) {
+    box.x0 = x < box.x0 ? x : box.x0;
+    box.x1 = x > box.x1 ? x : box.x1;
+    box.y0 = y < box.y0 ? y : box.y0;
+    box.y1 = y > box.y1 ? y : box.y1;
+  }
+
+  // Grid cells of points, clamped to the ring around the window's rectangle; a NaN goes there too.
+  struct Cells {
+    Float u0, u1, v0, v1;
+    Int row_factor, column_xor, origin;
+    FDSL_MEMBER Cells(const Window& w, const Grid& grid)
+        : u0(V::set(static_cast<float>(w.u0 + MARGIN - 1))),
+          u1(V::set(static_cast<float>(w.u1 + MARGIN))),
+          v0(V::set(static_cast<float>(w.v0 + MARGIN - 1))),
+          v1(V::set(static_cast<float>(w.v1 + MARGIN))),
+          row_factor(V::set(grid.row_factor)),
+          column_xor(V::set(grid.column_xor)),
+          origin(V::set(grid.origin)) {}
+    FDSL_MEMBER Int column(Float x) const { return V::truncate(V::minimum(V::maximum(x, u0), u1)); }
+    FDSL_MEMBER Int row(Float y) const { return V::truncate(V::minimum(V::maximum(y, v0), v1)); }
+    FDSL_MEMBER Int index(Float x, Float y) const {
+      return V::add(V::add(V::multiply(row(y), row_factor), V::bit_xor(column(x), column_xor)), origin);
+    }
+  };
+
+  // The hit pixels, one bit each; `stride` is a multiple of 64. Order does not matter, so trajectories go in chunks.
+  void paint_bits(const Window& w, const Grid& grid, uint64_t* bits) const {
+    std::memset(bits, 0, static_cast<size_t>(grid.rows) * grid.stride / 8);
+    if (w.u0 >= w.u1 || w.v0 >= w.v1) return;
+    System placed;
+    place_system(placed, system, w.placement);
+    const Maps<V> maps(placed);
+    const Cells cells(w, grid);
+    const int full = spec.points / TRAJECTORIES, rest = spec.points % TRAJECTORIES;
+    // Indices are read back one step after they were written, so that no load waits for its store. Index 0 is margin.
+    alignas(64) uint32_t index[2][CHUNK] = {};
+    int turn = 0;
+    for (int base = 0; base < TRAJECTORIES; base += CHUNK) {
+      Trajectories<V> t[G];
+      for (int g = 0; g < G; ++g) t[g].begin(placed, seeds + base + g * W);
+      for (int s = 0; s < BURN_IN; ++s)
+        for (int g = 0; g < G; ++g) t[g].step(maps);
+      for (int s = 0; s < full; ++s) {
+        uint32_t* now = index[turn];
+        turn ^= 1;
+        const uint32_t* before = index[turn];
+        for (int g = 0; g < G; ++g) {
+          t[g].step(maps);
+          V::store(now + g * W, cells.index(t[g].x, t[g].y));
+          for (int i = g * W; i < g * W + W; ++i) bits[before[i] >> 6] |= uint64_t{1} << (before[i] & 63);
+        }
+      }
+      for (int g = 0; g < G; ++g) {
+        const int active = rest - (base + g * W);
+        if (active <= 0) break;
+        t[g].step(maps);
+        uint32_t last[W];
+        V::store(last, cells.index(t[g].x, t[g].y));
+        for (int i = 0; i < W && i < active; ++i) bits[last[i] >> 6] |= uint64_t{1} << (last[i] & 63);
+      }
+    }
+    for (uint32_t i : index[turn ^ 1]) bits[i >> 6] |= uint64_t{1} << (i & 63);
+    wipe_ring(w, grid, [&](int32_t i) { bits[i >> 6] &= ~(uint64_t{1} << (i & 63)); });
+  }
+
+  // Calls erase(index) for each cell of the ring around the window's rectangle.
+  template <class Erase>
+  static FDSL_MEMBER void wipe_ring(const Window& w, const Grid& grid, Erase erase) {
+    const auto at = [&](int32_t u, int32_t v) {
+      return v * grid.row_factor + (u ^ grid.column_xor) + grid.origin;
+    };
+    for (int32_t u = w.u0 + MARGIN - 1; u <= w.u1 + MARGIN; ++u) {
+      erase(at(u, w.v0 + MARGIN - 1));
+      erase(at(u, w.v1 + MARGIN));
+    }
+    for (int32_t v = w.v0 + MARGIN - 1; v <= w.v1 + MARGIN; ++v) {
+      erase(at(w.u0 + MARGIN - 1, v));
+      erase(at(w.u1 + MARGIN, v));
+    }
+  }
+
+  // Steps all trajectories together and calls visit(t, j, u, v, stamp) for every point inside the window's rectangle,
+  // in the order of the keys t * 256 + j: for drawings in which the last point wins, or all count.
+  template <class Visit>
+  FDSL_MEMBER void visit_in_order(const Window& w, Visit visit) const {
+    if (w.u0 >= w.u1 || w.v0 >= w.v1) return;
+    System placed;
+    place_system(placed, system, w.placement);
+    const Maps<V> maps(placed);
+    const Grid unused(w, it, spec.size, 64);
+    const Cells cells(w, unused);
+    constexpr int N = TRAJECTORIES / W;
+    Trajectories<V> t[N];
+    Int stamp[N];
+    for (int g = 0; g < N; ++g) {
+      t[g].begin(placed, seeds + g * W);
+      stamp[g] = V::load(stamp_seeds + g * W);
+      for (int s = 0; s < BURN_IN; ++s) t[g].step(maps);
+    }
+    const uint32_t u_low = w.u0 + MARGIN, u_count = w.u1 - w.u0, v_low = w.v0 + MARGIN, v_count = w.v1 - w.v0;
+    const int steps = (spec.points + TRAJECTORIES - 1) / TRAJECTORIES;
+    for (int s = 0; s < steps; ++s) {
+      alignas(64) uint32_t u[TRAJECTORIES], v[TRAJECTORIES], pattern[TRAJECTORIES];
+      for (int g = 0; g < N; ++g) {
+        t[g].step(maps);
+        V::store(u + g * W, cells.column(t[g].x));
+        V::store(v + g * W, cells.row(t[g].y));
+        Int r = stamp[g];
+        r = V::bit_xor(r, V::template shift_left<13>(r));
+        r = V::bit_xor(r, V::template shift_right<17>(r));
+        r = V::bit_xor(r, V::template shift_left<5>(r));
+        stamp[g] = r;
+        V::store(pattern + g * W, r);
+      }
+      const int left = spec.points - s * TRAJECTORIES, active = left < TRAJECTORIES ? left : TRAJECTORIES;
+      for (int j = 0; j < active; ++j)
+        if (u[j] - u_low < u_count && v[j] - v_low < v_count) visit(s, j, u[j], v[j], pattern[j]);
+    }
+  }
+
+  FDSL_MEMBER Box fitted_box() const {
+    const Box stored = {it.box[0], it.box[1], it.box[2], it.box[3]};
+    return spec.fit == FIT_STORED ? stored : bounded(own_box(nullptr), it.box);
+  }
+};
+
+// Calls use(row offset, column offset) for the cells that a patch paints, beside its centre, as the output sees them.
+template <class Use>
+FDSL_INLINE void for_neighbours(uint32_t neighbours, const Grid& grid, Use use) {
+  for (int k = 0; k < 8; ++k) {
+    const int cell = k < 4 ? k : k + 1;
+    if (neighbours >> k & 1u) use((cell / 3 - 1) * grid.down, (cell % 3 - 1) * grid.right);
+  }
+}
+
+template <class V>
+void dilate_bits(const uint64_t* bits, uint64_t* to, const Grid& grid, uint32_t neighbours) {
+  const int words = grid.stride / 64;
+  std::memcpy(to, bits, static_cast<size_t>(grid.rows) * words * 8);
+  for_neighbours(neighbours, grid, [&](int down, int right) {
+    for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
+      uint64_t* out = to + row * words;
+      const uint64_t* in = bits + (row - down) * words;  // the words beside a row are another row's margin: no hit there
+      if (right == 0)
+        for (int i = 0; i < words; ++i) out[i] |= in[i];
+      else if (right > 0)
+        for (int i = 0; i < words; ++i) out[i] |= in[i] << 1 | in[i - 1] >> 63;
+      else
+        for (int i = 0; i < words; ++i) out[i] |= in[i] >> 1 | in[i + 1] << 63;
+    }
+  });
+}
+
+template <class V>
+void write_bits(const uint64_t* bits, const Grid& grid, int size, const Palette& palette, uint8_t* out) {
+  const int words = grid.stride / 64;
+  for (int row = 0; row < size; ++row) {
+    const uint64_t* in = bits + (row + MARGIN) * words;
+    for (int column = 0; column < size; column += 64) {
+      const int i = column / 64;
+      const uint64_t here = in[i] >> MARGIN | (i + 1 < words ? in[i + 1] << (64 - MARGIN) : 0);
+      for (int c = 0; c < palette.channels; ++c) {
+        uint8_t* to = out + (static_cast<size_t>(c) * size + row) * size + column;
+        const uint8_t value = palette.value[palette.channels + c];
+        if (column + 64 <= size) {
+          V::spread(here, value, to);
+        } else {
+          alignas(64) uint8_t tail[64];
+          V::spread(here, value, tail);
+          std::memcpy(to, tail, size - column);
+        }
+      }
+    }
+  }
+}
+
+// Cells of any type through the palette; entry(cell) names the palette's row.
+template <class Cell, class Entry>
+FDSL_INLINE void write_cells(const Cell* cells, const Grid& grid, int size, const Palette& palette, uint8_t* out,
+                             Entry entry) {
+  for (int row = 0; row < size; ++row) {
+    const Cell* in = cells + (row + MARGIN) * grid.stride + MARGIN;
+    for (int column = 0; column < size; ++column) {
+      const uint8_t* value = palette.value + entry(in[column]) * palette.channels;
+      for (int c = 0; c < palette.channels; ++c) out[(static_cast<size_t>(c) * size + row) * size + column] = value[c];
+    }
+  }
+}
+
+template <class V>
+void draw_picture(const Task& task, void* scratch) {
+  const Spec& spec = *task.spec;
+  const Painter<V> painter(spec, *task.instance, task.affine, task.probability, task.maps);
+  const Window w = place_window(spec, *task.instance, painter.fitted_box());
+  const int side = spec.size + 2 * MARGIN, bit_stride = (side + 63) / 64 * 64;
+  const bool bits_only = spec.color == COLOR_GRAY && spec.draw != DRAW_PATCH_PER_POINT;
+  const Grid grid(w, *task.instance, spec.size, bits_only ? bit_stride : side);
+  const size_t cells = static_cast<size_t>(grid.rows) * grid.stride;
+
+  if (bits_only) {
+    // A word before and after each plane, for the dilation's shifts.
+    uint64_t* bits = static_cast<uint64_t*>(scratch) + 8;
+    painter.paint_bits(w, grid, bits);
+    if (spec.draw == DRAW_PATCH) {
+      uint64_t* grown = bits + cells / 64 + 8;
+      dilate_bits<V>(bits, grown, grid, task.instance->neighbours);
+      bits = grown;
+    }
+    write_bits<V>(bits, grid, spec.size, task.palette, task.out);
+    return;
+  }
+  const auto index = [&](uint32_t u, uint32_t v) {
+    return static_cast<int32_t>(v) * grid.row_factor + (static_cast<int32_t>(u) ^ grid.column_xor) + grid.origin;
+  };
+  if (spec.draw == DRAW_PATCH_PER_POINT) {
+    uint8_t* stamped = static_cast<uint8_t*>(scratch);
+    std::memset(stamped, 0, cells);
+    const bool colored = spec.color == COLOR_COLOR;
+    painter.visit_in_order(w, [&](int step, int, uint32_t u, uint32_t v, uint32_t r) {
+      const uint32_t pattern = 1 + ((r >> 16) * 511 >> 16);  // nine bits, not all zero
+      const uint8_t value = colored ? 1 + step % HUES : 1;
+      uint8_t* centre = stamped + index(u, v);
+      for (int cell = 0; cell < 9; ++cell)
+        centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] = pattern >> cell & 1 ? value : 0;
+    });
+    write_cells(stamped, grid, spec.size, task.palette, task.out, [](uint8_t cell) { return cell; });
+    return;
+  }
+  // A number per pixel: the largest key that reached it, or the count of points.
+  uint32_t* numbers = static_cast<uint32_t*>(scratch);
+  std::memset(numbers, 0, cells * sizeof *numbers);
+  if (spec.color == COLOR_COLOR)
+    painter.visit_in_order(
+        w, [&](int step, int j, uint32_t u, uint32_t v, uint32_t) { numbers[index(u, v)] = step * TRAJECTORIES + j + 1; });
+  else
+    painter.visit_in_order(w, [&](int, int, uint32_t u, uint32_t v, uint32_t) { ++numbers[index(u, v)]; });
+  if (spec.draw == DRAW_PATCH) {
+    uint32_t* grown = numbers + cells;
+    std::memcpy(grown, numbers, cells * sizeof *numbers);
+    for_neighbours(task.instance->neighbours, grid, [&](int down, int right) {
+      for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
+        uint32_t* to = grown + row * grid.stride;
+        const uint32_t* from = numbers + (row - down) * grid.stride - right;
+        for (int i = MARGIN; i < grid.stride - MARGIN; ++i) to[i] = from[i] > to[i] ? from[i] : to[i];
+      }
+    });
+    numbers = grown;
+  }
+  if (spec.color == COLOR_COLOR)
+    write_cells(numbers, grid, spec.size, task.palette, task.out,
+                [](uint32_t key) { return key ? 1 + (key - 1) / TRAJECTORIES % HUES : 0; });
+  else
+    write_cells(numbers, grid, spec.size, task.palette, task.out,
+                [](uint32_t count) { return count < DENSITY_LEVELS ? count : DENSITY_LEVELS - 1; });
+}
+
+template <class V>
+Measurement measure_picture(const Task& task, void* scratch) {
+  const Spec& spec = *task.spec;
+  const Painter<V> painter(spec, *task.instance, task.affine, task.probability, task.maps);
+  Measurement result;
+  result.box = painter.own_box(&result.finite);
+  const Window w = place_window(spec, *task.instance, bounded(result.box, task.instance->box));
+  const Grid grid(w, *task.instance, spec.size, (spec.size + 2 * MARGIN + 63) / 64 * 64);
+  uint64_t* bits = static_cast<uint64_t*>(scratch) + 8;
+  painter.paint_bits(w, grid, bits);
+  result.pixels = 0;
+  for (int i = 0; i < grid.rows * grid.stride / 64; ++i) result.pixels += __builtin_popcountll(bits[i]);
+  return result;
+}
+
+}  // namespace fdsl

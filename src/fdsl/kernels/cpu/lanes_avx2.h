@@ -1,0 +1,63 @@
+// Eight lanes of AVX2 and FMA.
+#pragma once
+
+#include <immintrin.h>
+
+#include "shared/platform.h"
+
+namespace fdsl {
+
+struct Avx2 {
+  static constexpr int WIDTH = 8;
+  static constexpr int GROUPS = 4;  // side by side, to hide the latency of each
+  using Float = __m256;
+  using Int = __m256i;
+  using Index = __m256i;
+
+  struct Table {
+    __m256 value;
+    explicit FDSL_MEMBER Table(const float* v) : value(_mm256_loadu_ps(v)) {}
+    FDSL_MEMBER Float operator[](Index i) const { return _mm256_permutevar8x32_ps(value, i); }
+  };
+  struct IntTable {
+    __m256i value;
+    explicit FDSL_MEMBER IntTable(const int32_t* v) : value(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(v))) {}
+  };
+
+  static FDSL_MEMBER Float set(float v) { return _mm256_set1_ps(v); }
+  static FDSL_MEMBER Int set(int32_t v) { return _mm256_set1_epi32(v); }
+  static FDSL_MEMBER Int load(const uint32_t* v) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(v)); }
+  static FDSL_MEMBER void store(uint32_t* to, Int v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
+  static FDSL_MEMBER void store(float* to, Float v) { _mm256_storeu_ps(to, v); }
+  static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static FDSL_MEMBER Float minimum(Float a, Float b) { return _mm256_min_ps(a, b); }
+  static FDSL_MEMBER Float maximum(Float a, Float b) { return _mm256_max_ps(a, b); }
+  static FDSL_MEMBER Int truncate(Float a) { return _mm256_cvttps_epi32(a); }
+  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm256_xor_si256(a, b); }
+  static FDSL_MEMBER Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
+  static FDSL_MEMBER Int multiply(Int a, Int b) { return _mm256_mullo_epi32(a, b); }
+  template <int N>
+  static FDSL_MEMBER Int shift_left(Int a) {
+    return _mm256_slli_epi32(a, N);
+  }
+  template <int N>
+  static FDSL_MEMBER Int shift_right(Int a) {
+    return _mm256_srli_epi32(a, N);
+  }
+  static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
+    const __m256i own = _mm256_cmpgt_epi32(_mm256_permutevar8x32_epi32(threshold.value, r), r);
+    return _mm256_blendv_epi8(_mm256_permutevar8x32_epi32(alias.value, r), r, own);
+  }
+  // 64 bits to 64 bytes of 0 or `value`.
+  static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) {
+    const __m256i copy = _mm256_setr_epi64x(0x0000000000000000, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201ull));
+    for (int half = 0; half < 2; ++half) {
+      const __m256i word = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int32_t>(bits >> 32 * half)), copy);
+      const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(word, bit), bit);
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to) + half, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value))));
+    }
+  }
+};
+
+}  // namespace fdsl

@@ -1,0 +1,58 @@
+// Sixteen lanes of AVX-512.
+#pragma once
+
+#include <immintrin.h>
+
+#include "shared/platform.h"
+
+namespace fdsl {
+
+struct Avx512 {
+  static constexpr int WIDTH = 16;
+  static constexpr int GROUPS = 8;  // side by side, to hide the latency of each
+  using Float = __m512;
+  using Int = __m512i;
+  using Index = __m512i;
+
+  struct Table {
+    __m512 value;  // eight values, twice
+    explicit FDSL_MEMBER Table(const float* v) : value(_mm512_castpd_ps(_mm512_broadcast_f64x4(_mm256_castps_pd(_mm256_loadu_ps(v))))) {}
+    FDSL_MEMBER Float operator[](Index i) const { return _mm512_permutexvar_ps(i, value); }
+  };
+  struct IntTable {
+    __m512i value;
+    explicit FDSL_MEMBER IntTable(const int32_t* v)
+        : value(_mm512_broadcast_i64x4(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(v)))) {}
+  };
+
+  static FDSL_MEMBER Float set(float v) { return _mm512_set1_ps(v); }
+  static FDSL_MEMBER Int set(int32_t v) { return _mm512_set1_epi32(v); }
+  static FDSL_MEMBER Int load(const uint32_t* v) { return _mm512_loadu_si512(v); }
+  static FDSL_MEMBER void store(uint32_t* to, Int v) { _mm512_storeu_si512(to, v); }
+  static FDSL_MEMBER void store(float* to, Float v) { _mm512_storeu_ps(to, v); }
+  static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static FDSL_MEMBER Float minimum(Float a, Float b) { return _mm512_min_ps(a, b); }
+  static FDSL_MEMBER Float maximum(Float a, Float b) { return _mm512_max_ps(a, b); }
+  static FDSL_MEMBER Int truncate(Float a) { return _mm512_cvttps_epi32(a); }
+  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm512_xor_si512(a, b); }
+  static FDSL_MEMBER Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
+  static FDSL_MEMBER Int multiply(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
+  template <int N>
+  static FDSL_MEMBER Int shift_left(Int a) {
+    return _mm512_slli_epi32(a, N);
+  }
+  template <int N>
+  static FDSL_MEMBER Int shift_right(Int a) {
+    return _mm512_srli_epi32(a, N);
+  }
+  static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
+    const __mmask16 other = _mm512_cmpge_epi32_mask(r, _mm512_permutexvar_epi32(r, threshold.value));
+    return _mm512_mask_permutexvar_epi32(r, other, r, alias.value);
+  }
+  // 64 bits to 64 bytes of 0 or `value`.
+  static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) {
+    _mm512_storeu_si512(to, _mm512_maskz_set1_epi8(bits, static_cast<char>(value)));
+  }
+};
+
+}  // namespace fdsl

@@ -1,0 +1,64 @@
+// Four lanes of NEON, on 64-bit Arm.
+#pragma once
+
+#include <arm_neon.h>
+
+#include "cpu/spread.h"
+#include "shared/platform.h"
+
+namespace fdsl {
+
+struct Neon {
+  static constexpr int WIDTH = 4;
+  static constexpr int GROUPS = 4;  // side by side, to hide the latency of each
+  using Float = float32x4_t;
+  using Int = uint32x4_t;
+  using Index = uint8x16_t;  // byte positions of the picked values: table look-ups are by byte
+
+  struct Table {
+    uint8x16x2_t value;
+    explicit FDSL_MEMBER Table(const float* v)
+        : value{{vreinterpretq_u8_f32(vld1q_f32(v)), vreinterpretq_u8_f32(vld1q_f32(v + 4))}} {}
+    FDSL_MEMBER Float operator[](Index i) const { return vreinterpretq_f32_u8(vqtbl2q_u8(value, i)); }
+  };
+  struct IntTable {
+    uint8x16x2_t value;
+    explicit FDSL_MEMBER IntTable(const int32_t* v)
+        : value{{vreinterpretq_u8_s32(vld1q_s32(v)), vreinterpretq_u8_s32(vld1q_s32(v + 4))}} {}
+    FDSL_MEMBER int32x4_t operator[](Index i) const { return vreinterpretq_s32_u8(vqtbl2q_u8(value, i)); }
+  };
+
+  static FDSL_MEMBER Float set(float v) { return vdupq_n_f32(v); }
+  static FDSL_MEMBER Int set(int32_t v) { return vreinterpretq_u32_s32(vdupq_n_s32(v)); }
+  static FDSL_MEMBER Int load(const uint32_t* v) { return vld1q_u32(v); }
+  static FDSL_MEMBER void store(uint32_t* to, Int v) { vst1q_u32(to, v); }
+  static FDSL_MEMBER void store(float* to, Float v) { vst1q_f32(to, v); }
+  static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+  // NEON's own minimum and maximum hand a NaN on; a comparison and a selection do not.
+  static FDSL_MEMBER Float minimum(Float a, Float b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
+  static FDSL_MEMBER Float maximum(Float a, Float b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+  static FDSL_MEMBER Int truncate(Float a) { return vreinterpretq_u32_s32(vcvtq_s32_f32(a)); }
+  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return veorq_u32(a, b); }
+  static FDSL_MEMBER Int add(Int a, Int b) { return vaddq_u32(a, b); }
+  static FDSL_MEMBER Int multiply(Int a, Int b) { return vmulq_u32(a, b); }
+  template <int N>
+  static FDSL_MEMBER Int shift_left(Int a) {
+    return vshlq_n_u32(a, N);
+  }
+  template <int N>
+  static FDSL_MEMBER Int shift_right(Int a) {
+    return vshrq_n_u32(a, N);
+  }
+  static FDSL_MEMBER Index positions(Int slot) {
+    return vreinterpretq_u8_u32(vaddq_u32(vmulq_u32(slot, vdupq_n_u32(0x04040404u)), vdupq_n_u32(0x03020100u)));
+  }
+  static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
+    const uint32x4_t slot = vandq_u32(r, vdupq_n_u32(7u));
+    const Index at = positions(slot);
+    const uint32x4_t own = vcltq_s32(vreinterpretq_s32_u32(r), threshold[at]);
+    return positions(vbslq_u32(own, slot, vreinterpretq_u32_s32(alias[at])));
+  }
+  static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
+};
+
+}  // namespace fdsl

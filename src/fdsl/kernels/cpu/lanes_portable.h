@@ -1,0 +1,52 @@
+// One lane of plain C++: the reference that the others must equal.
+#pragma once
+
+#include "cpu/spread.h"
+#include "shared/platform.h"
+
+namespace fdsl {
+
+struct Portable {
+  static constexpr int WIDTH = 1;
+  static constexpr int GROUPS = 8;  // side by side, to hide the latency of each
+  using Float = float;
+  using Int = uint32_t;
+  using Index = uint32_t;
+
+  struct Table {
+    const float* value;
+    explicit FDSL_MEMBER Table(const float* v) : value(v) {}
+    FDSL_MEMBER Float operator[](Index i) const { return value[i & 7u]; }
+  };
+  struct IntTable {
+    const int32_t* value;
+    explicit FDSL_MEMBER IntTable(const int32_t* v) : value(v) {}
+  };
+
+  static FDSL_MEMBER Float set(float v) { return v; }
+  static FDSL_MEMBER Int set(int32_t v) { return static_cast<uint32_t>(v); }
+  static FDSL_MEMBER Int load(const uint32_t* v) { return *v; }
+  static FDSL_MEMBER void store(uint32_t* to, Int v) { *to = v; }
+  static FDSL_MEMBER void store(float* to, Float v) { *to = v; }
+  static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return fused(a, b, c); }
+  static FDSL_MEMBER Float minimum(Float a, Float b) { return a < b ? a : b; }
+  static FDSL_MEMBER Float maximum(Float a, Float b) { return a > b ? a : b; }
+  static FDSL_MEMBER Int truncate(Float a) { return static_cast<uint32_t>(static_cast<int32_t>(a)); }
+  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return a ^ b; }
+  static FDSL_MEMBER Int add(Int a, Int b) { return a + b; }
+  static FDSL_MEMBER Int multiply(Int a, Int b) { return a * b; }
+  template <int N>
+  static FDSL_MEMBER Int shift_left(Int a) {
+    return a << N;
+  }
+  template <int N>
+  static FDSL_MEMBER Int shift_right(Int a) {
+    return a >> N;
+  }
+  static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
+    return static_cast<int32_t>(r) < threshold.value[r & 7u] ? r : static_cast<uint32_t>(alias.value[r & 7u]);
+  }
+  static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
+};
+
+}  // namespace fdsl

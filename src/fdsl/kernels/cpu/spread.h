@@ -1,0 +1,20 @@
+// Bits to bytes without vector instructions, for the lane types that have none for it.
+#pragma once
+
+#include <cstring>
+
+#include "shared/platform.h"
+
+namespace fdsl {
+
+// 64 bits to 64 bytes of 0 or `value`; the lowest bit comes first, so the machine must be little-endian.
+FDSL_INLINE void spread_bits(uint64_t bits, uint8_t value, uint8_t* to) {
+  for (int i = 0; i < 8; ++i) {
+    const uint64_t picked = (bits >> 8 * i & 0xFFu) * 0x0101010101010101ull & 0x8040201008040201ull;
+    const uint64_t set = ((picked & 0x7F7F7F7F7F7F7F7Full) + 0x7F7F7F7F7F7F7F7Full) | picked;
+    const uint64_t bytes = (set >> 7 & 0x0101010101010101ull) * value;
+    std::memcpy(to + 8 * i, &bytes, 8);
+  }
+}
+
+}  // namespace fdsl
