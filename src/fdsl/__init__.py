@@ -1,0 +1,40 @@
+"""fdsl: formula-driven supervised learning, with pictures drawn in real time.
+
+The public names. Everything else is reached through them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fdsl import published
+from fdsl.candidates import search
+from fdsl.catalogs import Catalog, catalog
+from fdsl.datasets import Dataset
+from fdsl.order import EpochOrder
+from fdsl.rendering import Crop, RandomView, RenderSpec
+
+if TYPE_CHECKING:
+    from fdsl.feed import Feed
+
+__version__ = "0.1.0"
+__all__ = [
+    "Catalog",
+    "Crop",
+    "Dataset",
+    "EpochOrder",
+    "Feed",
+    "RandomView",
+    "RenderSpec",
+    "catalog",
+    "published",
+    "search",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Feed":  # needs torch, which `import fdsl` does not
+        from fdsl.feed import Feed
+
+        return Feed
+    raise AttributeError(f"module 'fdsl' has no attribute {name!r}")

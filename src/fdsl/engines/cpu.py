@@ -1,0 +1,116 @@
+"""The cpu engine: portable C++, AVX2, AVX-512 or NEON, picked when it is called; the same bytes from each."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdsl import _core
+from fdsl.rendering import Crop, RandomView, RenderSpec
+
+# What the pictures of a batch share; kernels/shared/picture.h has the same record.
+_SPEC = np.dtype(
+    [
+        ("scale", np.float64, 2),
+        ("log_ratio", np.float64, 2),
+        ("rotation", np.float64),
+        ("flip", np.float64),
+        ("seed", np.uint64),
+        *((name, np.int32) for name in ("size", "of", "points", "pad", "draw", "color", "fit", "view")),
+    ]
+)
+MEASUREMENT = np.dtype([("box", np.float32, 4), ("pixels", np.int32), ("finite", np.bool_), ("", "V3")])
+assert _SPEC.itemsize == _core.SPEC_BYTES
+assert MEASUREMENT.itemsize == _core.MEASUREMENT_BYTES
+
+_DRAW = {"point": 0, "patch": 1, "patch_per_point": 2}
+_COLOR = {"gray": 0, "color": 1, "density": 2}
+_FIT = {"own": 0, "stored": 1}
+
+
+def kernel_name() -> str:
+    """The kernel in use: the best one that runs here, or the one that the variable FDSL_CPU names.
+
+    >>> kernel_name() in ("avx512", "avx2", "neon", "portable")
+    True
+    """
+    available: list[str] = _core.kernels()
+    name = os.environ.get("FDSL_CPU") or available[0]
+    if name not in available:
+        raise ValueError(f"FDSL_CPU is {name!r}; expected one of what runs on this machine: {', '.join(available)}")
+    return name
+
+
+def default_threads() -> int:
+    """One thread in a DataLoader worker; else the processors that we may use, shared out among the ranks of a node."""
+    torch_data = sys.modules.get("torch.utils.data")
+    if torch_data is not None and torch_data.get_worker_info() is not None:
+        return 1
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    ranks_here = os.environ.get("LOCAL_WORLD_SIZE", "1")
+    return max(1, processors // max(1, int(ranks_here) if ranks_here.isdecimal() else 1))
+
+
+def _record(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
+    record = np.zeros((), _SPEC)
+    record["seed"], record["size"], record["of"], record["points"] = seed, spec.size, spec.whole, spec.points
+    record["pad"], record["draw"], record["color"] = spec.pad, _DRAW[spec.draw], _COLOR[spec.color]
+    record["fit"] = _FIT[spec.fit]
+    if isinstance(spec.view, Crop):
+        record["view"] = 1
+    elif isinstance(spec.view, RandomView):
+        record["view"], record["scale"], record["flip"] = 2, spec.view.scale, spec.view.flip
+        record["log_ratio"] = [_core.logarithm(end) for end in spec.view.ratio]
+        record["rotation"] = spec.view.rotation / 360
+    return np.frombuffer(record.tobytes(), np.uint8)
+
+
+def _bytes(records: NDArray[np.void]) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1)
+
+
+def draw(
+    params: Mapping[str, NDArray[np.generic]],
+    instances: NDArray[np.void],
+    spec: RenderSpec,
+    seed: int,
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None:
+    """Draws `instances` (records of the family) into `out`, uint8 (B, channels, size, size), C-contiguous.
+
+    The GIL is free meanwhile, and the caller's floating-point mode comes back as it was.
+    """
+    _core.draw(
+        kernel_name(),
+        params["affine"],
+        params["probability"],
+        params["maps"],
+        _bytes(instances),
+        _record(spec, seed),
+        spec.palette(),
+        out,
+        threads,
+    )
+
+
+def measure(
+    params: Mapping[str, NDArray[np.generic]], instances: NDArray[np.void], spec: RenderSpec, seed: int, threads: int
+) -> NDArray[np.void]:
+    """Point pictures judged, not kept: MEASUREMENT records of box, count of hit pixels, and finiteness, (B,)."""
+    result = np.zeros(len(instances), MEASUREMENT)
+    _core.measure(
+        kernel_name(),
+        params["affine"],
+        params["probability"],
+        params["maps"],
+        _bytes(instances),
+        _record(spec, seed),
+        result.view(np.uint8).reshape(len(result), -1),
+        threads,
+    )
+    return result

@@ -1,0 +1,283 @@
+"""FractalDB: 2D iterated function systems (Kataoka et al., Pre-training without Natural Images, ACCV 2020).
+
+A category is a system of 2 to 7 affine maps x' = a x + b y + e, y' = c x + d y + f, each picked with a probability
+proportional to |ad - bc|. An instance multiplies one of the six parameters of every map by a weight, flips the picture,
+and draws it along other trajectories or with another 3x3 patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdsl import _core, keyed
+from fdsl.keyed import Purpose
+from fdsl.rendering import RenderSpec
+
+# One picture to draw; kernels/shared/picture.h has the same record.
+INSTANCE = np.dtype(
+    [
+        ("factor", np.float64, 6),
+        ("box", np.float32, 4),
+        ("category", np.uint32),
+        ("number", np.uint32),
+        ("epoch", np.uint32),
+        ("instance", np.uint32),
+        ("view_epoch", np.uint32),
+        ("repeat", np.uint32),
+        ("neighbours", np.uint32),
+        ("flip", np.uint32),
+    ]
+)
+assert INSTANCE.itemsize == _core.INSTANCE_BYTES
+
+WEIGHT_ROWS = 25
+UNVARIED_ROW = 2
+PATTERNS = 10
+FLIPS = 4
+PUBLISHED_INSTANCES = WEIGHT_ROWS * PATTERNS * FLIPS
+SHRINK_STEPS = 8
+# The weight rows of each parameter by rising weight: 1-2s, 1-s, 1 (shared), 1+s, 1+2s.
+_LADDER = np.array([[0, 1, 2, 3, 4], *([4 * k + 1, 4 * k + 2, 2, 4 * k + 3, 4 * k + 4] for k in range(1, 6))])
+# Stands for "no box": far beyond any attractor, and its square is still finite.
+_UNBOUNDED = np.float32([-(2.0**60), 2.0**60, -(2.0**60), 2.0**60])
+
+Params = Mapping[str, NDArray[np.generic]]
+
+
+class FractalDB:
+    """The family `fractaldb`."""
+
+    name = "fractaldb"
+    weight_rows = WEIGHT_ROWS
+    unvaried_group = UNVARIED_ROW
+    samplers = ("uniform", "sigma")
+
+    def check_params(self, params: Params) -> int:
+        """The number of categories, if `params` has the family's arrays.
+
+        maps int32 (C,), affine float64 (C, M, 6) as a…f, probability float64 (C, M).
+
+        Raises:
+            ValueError: an array is missing, or its dtype or shape is another.
+        """
+        expected = {"maps": ("int32", 1), "affine": ("float64", 3), "probability": ("float64", 2)}
+        if sorted(params) != sorted(expected):
+            raise ValueError(f"fractaldb has the arrays {', '.join(expected)}, not {', '.join(sorted(params)) or 'none'}")
+        for name, (dtype, dimensions) in expected.items():
+            array = params[name]
+            if array.dtype != dtype or array.ndim != dimensions:
+                raise ValueError(f"{name} is {array.dtype} {array.shape}; expected {dtype} with {dimensions} dimensions")
+        categories, width = params["probability"].shape
+        if params["affine"].shape != (categories, width, 6) or params["maps"].shape != (categories,):
+            raise ValueError(
+                f"maps {params['maps'].shape}, affine {params['affine'].shape} and probability "
+                f"{params['probability'].shape} do not fit together; expected (C,), (C, M, 6) and (C, M)"
+            )
+        if not 1 <= width <= _core.MAX_MAPS or categories < 1:
+            raise ValueError(f"{categories} categories of up to {width} maps; expected 1 or more of 1 to {_core.MAX_MAPS}")
+        return categories
+
+    def check_values(self, params: Params) -> None:
+        """Raises a ValueError that names the first category whose numbers make no system."""
+        maps, affine, probability = (params[name] for name in ("maps", "affine", "probability"))
+        used = np.arange(probability.shape[1]) < maps[:, None]
+        for broken, message in (
+            ((maps < 1) | (maps > probability.shape[1]), f"the number of maps is not 1 to {probability.shape[1]}"),
+            (~np.isfinite(affine).all((1, 2)), "a parameter is not finite"),
+            (~(np.where(used, probability, 0) >= 0).all(1), "a probability is negative or not a number"),
+            (~(abs(np.where(used, probability, 0).sum(1) - 1) < 1e-6), "the probabilities do not sum to 1"),
+        ):
+            if broken.any():
+                raise ValueError(f"category {int(np.argmax(broken))}: {message}")
+
+    def check_spec(self, spec: RenderSpec) -> None:
+        """Raises a ValueError where the spec asks for what this family does not have."""
+        for option, value in spec.options.items():
+            if option != "instance_rule":
+                raise ValueError(f"option {option!r} is not one of fractaldb's; expected: instance_rule")
+            if value != "published":
+                raise ValueError(f"option instance_rule is {value!r}; expected 'published'")
+        if spec.options and spec.fit == "stored":
+            raise ValueError("fit 'stored' needs probed instances; expected fit 'own' with instance_rule 'published'")
+
+    def sample(
+        self, seed: int, candidates: NDArray[np.int64], sampler: str = "uniform", sigma_factor: float | None = None
+    ) -> dict[str, NDArray[np.generic]]:
+        """Parameters of numbered candidates; each is a pure function of (seed, its number).
+
+        Args:
+            seed: keys the draws.
+            candidates: int64 (N,), numbers from 0 up.
+            sampler: "uniform" draws 2 to 7 maps with six parameters each in U(-1, 1), as published. "sigma" draws
+                contractive maps by their singular values (Anderson and Farrell, Improving Fractal Pre-training,
+                WACV 2022): two rotations with random reflections, and sum(s1 + 2 s2) equal to the sigma-factor.
+            sigma_factor: for "sigma"; None draws it in U((5 + M) / 2, (6 + M) / 2) for M maps, as published.
+
+        Returns:
+            maps int32 (N,), affine float64 (N, 7, 6), probability float64 (N, 7).
+        """
+        first = keyed.words(seed, Purpose.CANDIDATE, candidates)
+        maps = (2 + (first[:, 0].astype(np.uint64) * 6 >> 32)).astype(np.int32)
+        if sampler == "uniform":
+            drawn = keyed.words(seed, Purpose.CANDIDATE, candidates[:, None], np.arange(1, 12))
+            affine = 2.0 * keyed.unit(drawn.reshape(len(candidates), 44)[:, :42].reshape(-1, 7, 6)) - 1.0
+        else:
+            affine = self._sample_contractive(seed, candidates, maps, keyed.unit(first[:, 1]), sigma_factor)
+        used = np.arange(7) < maps[:, None]
+        affine = np.where(used[..., None], affine, 0.0)
+        weight = abs(affine[..., 0] * affine[..., 3] - affine[..., 1] * affine[..., 2])
+        # Summed map by map: NumPy's own sum may add in another order on another machine.
+        total = weight[:, 0].copy()
+        for i in range(1, 7):
+            total += weight[:, i]
+        return {"maps": maps, "affine": affine, "probability": weight / total[:, None]}
+
+    def _sample_contractive(
+        self,
+        seed: int,
+        candidates: NDArray[np.int64],
+        maps: NDArray[np.int32],
+        position: NDArray[np.float64],
+        sigma_factor: float | None,
+    ) -> NDArray[np.float64]:
+        drawn = keyed.words(seed, Purpose.CANDIDATE, candidates[:, None, None], np.arange(1, 15).reshape(7, 2))
+        left, right = _rotations(drawn[:, :, 0, 0]), _rotations(drawn[:, :, 0, 1])
+        sigma = np.full(len(candidates), sigma_factor) if sigma_factor is not None else (5 + maps + position) / 2
+        # Each pair is drawn so that the pairs after it can still reach what is left of the sum.
+        remaining, slack = sigma.copy(), sigma - 3.0 * maps + 3.0
+        singular = np.zeros((len(candidates), 7, 2))
+        for i in range(7):
+            low, high = np.maximum(0.0, slack / 3), np.minimum(1.0, remaining)
+            major = low + (high - low) * keyed.unit(drawn[:, i, 0, 2])
+            low, high = np.maximum(0.0, (slack - major) / 2), np.minimum(major, (remaining - major) / 2)
+            minor = low + (high - low) * keyed.unit(drawn[:, i, 0, 3])
+            low, high = np.maximum(0.0, (remaining - 1) / 2), remaining / 3
+            last_minor = low + (high - low) * keyed.unit(drawn[:, i, 0, 3])
+            last = i == maps - 1
+            minor = np.where(last, last_minor, minor)
+            major = np.where(last, remaining - 2 * last_minor, major)
+            singular[:, i, 0], singular[:, i, 1] = major, minor
+            remaining, slack = remaining - major - 2 * minor, slack - major - 2 * minor + 3
+        # Reflections of the axes on either side; two of the four signs already make every case.
+        singular *= 1.0 - 2.0 * (drawn[:, :, 1, 2:4] >> 31)
+        affine = np.empty((len(candidates), 7, 6))
+        for row in range(2):
+            for column in range(2):
+                affine[:, :, 2 * row + column] = (
+                    left[:, :, row, 0] * singular[:, :, 0] * right[:, :, 0, column]
+                    + left[:, :, row, 1] * singular[:, :, 1] * right[:, :, 1, column]
+                )
+        affine[:, :, 4:] = 2.0 * keyed.unit(drawn[:, :, 1, :2]) - 1.0
+        return affine
+
+    def weights(self, variation: float) -> NDArray[np.float64]:
+        """The published variations of a setting s: float64 (25, 6), one of a…f times 1-2s, 1-s, 1+s or 1+2s.
+
+        The weights are the decimal literals of the published files, where 0 is 0.01; row 2 varies nothing.
+
+        >>> FractalDB().weights(0.4)[:2, 0].tolist()
+        [0.2, 0.6]
+        """
+        setting = Decimal(repr(float(variation)))
+        steps = [float(1 + k * setting) or 0.01 for k in (-2, -1, 0, 1, 2)]
+        weights = np.ones((WEIGHT_ROWS, 6))
+        for column, ladder in enumerate(_LADDER):
+            weights[ladder, column] = steps
+        return weights
+
+    def probes(self, categories: NDArray[np.int64], factors: NDArray[np.float64]) -> NDArray[np.void]:
+        """Records of unbounded pictures, for search and probing: categories int64 (N,), factors float64 (N, 6)."""
+        records = np.zeros(len(categories), INSTANCE)
+        records["category"], records["factor"], records["box"] = categories, factors, _UNBOUNDED
+        return records
+
+    def effective_factors(
+        self, weights: NDArray[np.float64], rows: NDArray[np.int64], shrink: NDArray[np.uint8]
+    ) -> NDArray[np.float64]:
+        """Weights moved toward 1 by the shrink factor, in eighths: 8 leaves them, 0 gives 1. float64 (N, 6)."""
+        plain = weights[rows]
+        part = shrink[:, None] / SHRINK_STEPS
+        return np.where(part == 1.0, plain, 1.0 + part * (plain - 1.0))
+
+    def instances(
+        self,
+        *,
+        weights: NDArray[np.float64],
+        shrink: NDArray[np.uint8],
+        boxes: NDArray[np.float32],
+        seed: int,
+        categories: NDArray[np.int64],
+        numbers: NDArray[np.int64],
+        epochs: NDArray[np.int64] | int = 0,
+        repeats: NDArray[np.int64] | int = 0,
+        fresh: bool = False,
+        published_rule: bool = False,
+    ) -> NDArray[np.void]:
+        """Records of numbered instances, as the engines draw them.
+
+        An instance below 1,000 is numbered as the published files are: (weight row * 10 + pattern) * 4 + flip, flips
+        0 none, 1 top-bottom, 2 left-right, 3 both. From 1,000 on, and all of them where `fresh`, the factor is drawn
+        continuously between neighbouring weight rows of one parameter, and the boxes of the two are joined.
+
+        Args:
+            weights: float64 (25, 6), of the catalog's variation setting.
+            shrink: uint8 (C, 25), in eighths.
+            boxes: float32 (C, 25, 4).
+            seed: of the dataset.
+            categories: int64 (N,).
+            numbers: int64 (N,), instance numbers.
+            epochs: of the view, and where `fresh` of the instance.
+            repeats: of the view.
+            fresh: draw the instances anew each epoch.
+            published_rule: no shrinking and no box.
+        """
+        records = np.zeros(len(categories), INSTANCE)
+        picture = numbers // FLIPS  # what the four flips share
+        instance_epochs = epochs if fresh else 0
+        records["category"], records["number"], records["epoch"] = categories, picture, instance_epochs
+        records["instance"], records["view_epoch"], records["repeat"] = numbers, epochs, repeats
+        records["flip"] = numbers % FLIPS
+        records["neighbours"] = keyed.words(seed, Purpose.PATCH, categories, picture % PATTERNS)[:, 0] & 255
+
+        drawn = np.full(len(numbers), fresh) | (numbers >= PUBLISHED_INSTANCES)
+        rows = np.where(drawn, UNVARIED_ROW, numbers // (PATTERNS * FLIPS))
+        low, high, position = rows, rows, np.zeros(len(numbers))
+        if drawn.any():
+            random = keyed.words(seed, Purpose.INSTANCE, categories, picture, instance_epochs)
+            column = (random[:, 0].astype(np.uint64) * 6 >> 32).astype(np.int64)
+            step = (random[:, 1] >> 30).astype(np.int64)
+            low = np.where(drawn, _LADDER[column, step], rows)
+            high = np.where(drawn, _LADDER[column, step + 1], rows)
+            position = np.where(drawn, (random[:, 1] & (2**30 - 1)) * 2.0**-30, 0.0)
+
+        def factors(row: NDArray[np.int64]) -> NDArray[np.float64]:
+            unshrunk = np.full(len(row), SHRINK_STEPS, np.uint8)
+            return self.effective_factors(weights, row, unshrunk if published_rule else shrink[categories, row])
+
+        start = factors(low)
+        records["factor"] = start
+        if drawn.any():
+            records["factor"] = start + position[:, None] * (factors(high) - start)
+        if published_rule:
+            records["box"] = _UNBOUNDED
+        else:
+            a, b = boxes[categories, low], boxes[categories, high]
+            records["box"] = np.where([True, False, True, False], np.minimum(a, b), np.maximum(a, b))
+        return records
+
+    def held_out_groups(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """What must stay on one side of a split, int64 (N,): the weight row, or a continuously drawn picture's flips."""
+        return np.where(
+            numbers < PUBLISHED_INSTANCES, numbers // (PATTERNS * FLIPS), WEIGHT_ROWS + numbers // FLIPS
+        )
+
+
+def _rotations(turns: NDArray[np.uint32]) -> NDArray[np.float64]:
+    pair = np.empty((turns.size, 2))
+    _core.sine_cosine(np.ascontiguousarray(turns).reshape(-1), pair)
+    sine, cosine = pair[:, 0].reshape(turns.shape), pair[:, 1].reshape(turns.shape)
+    return np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
