@@ -1,0 +1,272 @@
+"""Dataset: index → parameters → image and label. The only place where a family and an engine meet."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fdsl import keyed
+from fdsl.catalogs import Catalog
+from fdsl.engines import cpu
+from fdsl.families import family_named
+from fdsl.keyed import Purpose, check_seed
+from fdsl.rendering import RENDER_VERSION, RenderSpec
+
+Images = NDArray[np.uint8]
+Labels = NDArray[np.int64]
+# An index, or (epoch, repeat, index) where a view or a fresh instance depends on the first two.
+Key = int | tuple[int, int, int]
+
+
+class Targets(Sequence[int]):
+    """The labels of a dataset in index order, computed when asked for: 300 million of them take no memory."""
+
+    def __init__(self, categories: int, instances: int) -> None:
+        self._categories, self._instances = categories, instances
+
+    def __len__(self) -> int:
+        return self._categories * self._instances
+
+    @overload
+    def __getitem__(self, index: int) -> int: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[int]: ...
+    def __getitem__(self, index: int | slice) -> int | list[int]:
+        positions = range(len(self))[index]
+        if isinstance(positions, range):
+            return [position // self._instances for position in positions]
+        return positions // self._instances
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        labels = np.repeat(np.arange(self._categories), self._instances)
+        return labels if dtype is None else labels.astype(dtype)
+
+
+class Dataset:
+    """Pictures of a catalog's categories: index = category * number of instances + position among the instances.
+
+    It serves `torch.utils.data.DataLoader` as it is, without importing torch. Every picture is a pure function of the
+    digest and its index (and of the epoch and repeat, where a view or `fresh` depends on them), on any machine.
+
+    Args:
+        catalog: the categories.
+        instances: a number (the first so many), any range, stepped too, or a sequence of instance numbers.
+            `range(0, 1000, 40)` is one per variation, `range(80, 81)` the unvaried picture.
+        spec: how pictures are drawn; None is `RenderSpec()`.
+        seed: keys trajectories, patches and views.
+        fresh: draw the instances anew each epoch, so that none ever comes again.
+        transform: applied to a PIL image by `dataset[i]` and DataLoader; `batch` and Feed give plain pixels.
+
+    Raises:
+        ValueError: an argument is out of its range, or the spec has what the family lacks.
+
+    >>> import fdsl
+    >>> dataset = fdsl.Dataset(fdsl.search("fractaldb", categories=2), instances=1000)
+    >>> len(dataset), dataset[1999][0].shape, dataset[1999][1]
+    (2000, (1, 224, 224), 1)
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        instances: int | Sequence[int] | NDArray[np.integer[Any]] = 1000,
+        spec: RenderSpec | None = None,
+        seed: int = 0,
+        fresh: bool = False,
+        transform: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.catalog = catalog
+        self.spec = spec or RenderSpec()
+        self.seed = check_seed(seed)
+        self.fresh = bool(fresh)
+        self.transform = transform
+        self.instances = _instance_numbers(instances)
+        self._family = family_named(catalog.family)
+        self._family.check_spec(self.spec)
+        self._weights = self._family.weights(catalog.variation)
+        self._digest: str | None = None
+
+    def __len__(self) -> int:
+        return len(self.catalog) * len(self.instances)
+
+    def __repr__(self) -> str:
+        return (
+            f"Dataset({self.catalog.family}, {len(self.catalog):,} categories x {len(self.instances):,} instances, "
+            f"{self.spec.size} px, digest {self.digest[:12]})"
+        )
+
+    @property
+    def digest(self) -> str:
+        """sha256 hex of all that decides a pixel: render version, catalog, spec, seed, instances.
+
+        `fresh` is part of it; `transform` is not.
+        """
+        if self._digest is None:
+            numbers = self.instances
+            content = {
+                "render_version": RENDER_VERSION,
+                "catalog": self.catalog.digest,
+                "spec": self.spec.canonical(),
+                "seed": self.seed,
+                "fresh": self.fresh,
+                "instances": hashlib.sha256(np.ascontiguousarray(numbers, "<i8").tobytes()).hexdigest()
+                if isinstance(numbers, np.ndarray)
+                else [numbers.start, len(numbers), numbers.step],
+            }
+            self._digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return self._digest
+
+    @property
+    def classes(self) -> list[str]:
+        """Names of the classes, as the published folders are named: at least five digits."""
+        width = max(5, len(str(len(self.catalog) - 1)))
+        return [f"{category:0{width}d}" for category in range(len(self.catalog))]
+
+    @property
+    def targets(self) -> Targets:
+        """The label of every index, computed when asked for."""
+        return Targets(len(self.catalog), len(self.instances))
+
+    def split(self, share: float) -> tuple[Dataset, Dataset]:
+        """Two datasets of the same categories: about `share` of the instances, and the rest held out.
+
+        Whole weight rows go to one side (25 of them below instance 1,000), so that the held-out pictures show
+        variations that training never saw; which ones is keyed by the seed. The unvaried row stays in the first.
+
+        Raises:
+            ValueError: `share` leaves one side empty, or the dataset is `fresh`.
+
+        >>> import fdsl
+        >>> train, held_out = fdsl.Dataset(fdsl.search("fractaldb", categories=2)).split(0.9)
+        >>> len(train), len(held_out)
+        (1840, 160)
+        """
+        if not isinstance(share, (int, float)) or not 0 < share < 1:
+            raise ValueError(f"split({share!r}); expected a share between 0 and 1")
+        if self.fresh:
+            raise ValueError("split() of a fresh dataset; expected fresh=False, because no instance of it comes again")
+        numbers = np.asarray(self.instances)
+        groups, members = np.unique(self._family.held_out_groups(numbers), return_inverse=True)
+        movable = groups[groups != self._family.unvaried_group]
+        count = round((1 - share) * len(groups))
+        if not 0 < count <= len(movable) or count == len(groups):
+            raise ValueError(
+                f"split({share}) of {len(numbers)} instances in {len(groups)} weight rows leaves one side empty; "
+                "expected more weight rows or another share"
+            )
+        keys = keyed.words(self.seed, Purpose.SPLIT, movable)[:, 0]
+        held_out = np.isin(groups, movable[np.argsort(keys, kind="stable")[:count]])[members]
+        return self._with_instances(numbers[~held_out]), self._with_instances(numbers[held_out])
+
+    def _with_instances(self, numbers: NDArray[np.int64]) -> Dataset:
+        return Dataset(self.catalog, numbers, self.spec, self.seed, self.fresh, self.transform)
+
+    def batch(
+        self,
+        indices: ArrayLike,
+        epoch: ArrayLike = 0,
+        repeat: ArrayLike = 0,
+        out: Images | None = None,
+        threads: int | None = None,
+    ) -> tuple[Images, Labels]:
+        """Draws a batch.
+
+        Args:
+            indices: integers (B,), in any order, repeated or not; negative ones count from the end.
+            epoch: one for all, or one each; matters to views and fresh datasets only.
+            repeat: likewise, 0 to 4,095; matters to views only.
+            out: uint8 (B, channels, size, size), C-contiguous, to draw into.
+            threads: None uses the processors there are, and one thread in a DataLoader worker.
+
+        Returns:
+            images uint8 (B, channels, size, size), labels int64 (B,).
+
+        Raises:
+            IndexError: an index is out of range.
+            ValueError: an argument does not fit.
+        """
+        positions = np.asarray(indices)
+        if positions.size == 0:
+            positions = positions.astype(np.int64)
+        if positions.ndim != 1 or positions.dtype.kind not in "iu":
+            raise ValueError(f"indices are {positions.dtype} {positions.shape}; expected integers of shape (B,)")
+        positions = positions.astype(np.int64, copy=False)
+        outside = (positions < -len(self)) | (positions >= len(self))
+        if outside.any():
+            bad = int(positions[np.argmax(outside)])
+            raise IndexError(f"index {bad} is out of range for a dataset of {len(self):,}")
+        positions = np.where(positions < 0, positions + len(self), positions)
+        shape = (len(positions), self.spec.channels, self.spec.size, self.spec.size)
+        if out is None:
+            out = np.empty(shape, np.uint8)
+        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
+            raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous uint8 {shape}")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
+        labels, places = np.divmod(positions, len(self.instances))
+        numbers = self.instances
+        records = self._family.instances(
+            weights=self._weights,
+            shrink=self.catalog.shrink,
+            boxes=self.catalog.boxes,
+            seed=self.seed,
+            categories=labels,
+            numbers=numbers[places] if isinstance(numbers, np.ndarray) else numbers.start + numbers.step * places,
+            epochs=_counted("epoch", epoch, len(positions), 2**32),
+            repeats=_counted("repeat", repeat, len(positions), 2**12),
+            fresh=self.fresh,
+            published_rule=self.spec.options.get("instance_rule") == "published",
+        )
+        cpu.draw(self.catalog.params, records, self.spec, self.seed, out, threads or cpu.default_threads())
+        return out, labels
+
+    def __getitem__(self, key: Key) -> tuple[Any, int]:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, int]]:
+        """Several (image, label) pairs at once, as DataLoader asks for them: indices, or (epoch, repeat, index)."""
+        table = np.array([key if isinstance(key, tuple) else (0, 0, key) for key in keys], np.int64).reshape(-1, 3)
+        images, labels = self.batch(table[:, 2], epoch=table[:, 0], repeat=table[:, 1])
+        if self.transform is None:
+            return list(zip(images, labels.tolist(), strict=True))
+        return [(self.transform(pil_image(image)), label) for image, label in zip(images, labels.tolist(), strict=True)]
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        return (self[index] for index in range(len(self)))
+
+
+def pil_image(pixels: Images) -> Any:
+    """A PIL image, "L" or "RGB", of pixels uint8 (1 or 3, H, W)."""
+    from PIL import Image
+
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def _instance_numbers(instances: Any) -> range | NDArray[np.int64]:
+    expected = "expected a number of at least 1, a range, or distinct instance numbers from 0 up"
+    if isinstance(instances, (int, np.integer)) and not isinstance(instances, bool):
+        instances = range(int(instances))
+    if not isinstance(instances, range):
+        instances = np.asarray(instances)
+        if instances.ndim != 1 or instances.dtype.kind not in "iu" or len(np.unique(instances)) != len(instances):
+            raise ValueError(f"instances are not distinct whole numbers; {expected}")
+        instances = instances.astype(np.int64)
+    if len(instances) == 0:
+        raise ValueError(f"instances is empty; {expected}")
+    # A range is monotonic: its ends bound it, and a million instances need no walk.
+    ends = np.array([instances[0], instances[-1]]) if isinstance(instances, range) else instances
+    if ends.min() < 0 or ends.max() >= 2**32:
+        raise ValueError(f"instances run from {ends.min()} to {ends.max()}; {expected}, under 2**32")
+    return instances
+
+
+def _counted(name: str, value: ArrayLike, count: int, limit: int) -> NDArray[np.int64]:
+    numbers = np.asarray(value)
+    if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (count,)) or (numbers < 0).any() or (numbers >= limit).any():
+        raise ValueError(f"{name} is {value!r}; expected whole numbers from 0 to {limit - 1}, one for all or one each")
+    return np.broadcast_to(numbers.astype(np.int64), count)

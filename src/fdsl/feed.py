@@ -1,0 +1,191 @@
+"""Feed: batches of a Dataset on a device, in a shuffled order, drawn ahead of training."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+try:
+    import torch
+except ImportError as error:
+    raise ImportError("fdsl.Feed needs torch, which is not installed; pip install 'fdsl[torch]'") from error
+
+from fdsl.datasets import Dataset
+from fdsl.engines import cpu
+from fdsl.order import EpochBatches
+
+
+@dataclass(frozen=True)
+class FeedStats:
+    """What a feed has cost since its iteration began.
+
+    Args:
+        images: handed over.
+        seconds: since the first batch was asked for.
+        waited: seconds of those in which the caller waited for a batch.
+    """
+
+    images: int
+    seconds: float
+    waited: float
+
+    @property
+    def images_per_s(self) -> float:
+        """Images handed over per second, the caller's own work included."""
+        return self.images / self.seconds if self.seconds else 0.0
+
+    @property
+    def waiting_share(self) -> float:
+        """The part of the time that the caller spent waiting for data, 0 to 1, by the host's clock."""
+        return self.waited / self.seconds if self.seconds else 0.0
+
+
+class Feed:
+    """An iterable of (images, labels) that ends with the epoch; the next iteration is the next epoch.
+
+    images: uint8 tensor (B, channels, size, size); labels: int64 tensor (B,); both on `device`. Rendering runs in
+    threads of its own, at most `ahead` batches before the caller. On a CUDA device batches come through pinned memory.
+
+    Args:
+        dataset: what to draw.
+        batch_size: of this rank. Or:
+        global_batch_size: of all ranks together, cut into slices as even as it goes.
+        device: "cpu", "cuda", "cuda:1", ...
+        shuffle_seed: keys the order; None keeps the dataset's own.
+        repeats: how often each sample comes in an epoch, each time with another view.
+        drop_last: leave out the last batch if it is short.
+        ahead: batches drawn before they are asked for.
+        threads: of the rendering; None uses the processors there are.
+        rank, world_size: None asks torch.distributed, where it is initialised.
+
+    Raises:
+        ValueError: an argument is out of its range.
+        RuntimeError: the device is not there.
+
+    >>> import fdsl
+    >>> dataset = fdsl.Dataset(fdsl.search("fractaldb", categories=2), instances=10)
+    >>> [len(labels) for images, labels in fdsl.Feed(dataset, batch_size=8)]
+    [8, 8, 4]
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int | None = None,
+        *,
+        global_batch_size: int | None = None,
+        device: str | torch.device = "cpu",
+        shuffle_seed: int | None = 0,
+        repeats: int = 1,
+        drop_last: bool = False,
+        ahead: int = 2,
+        threads: int | None = None,
+        rank: int | None = None,
+        world_size: int | None = None,
+    ) -> None:
+        if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1:
+            raise ValueError(f"ahead is {ahead!r}; expected a whole number of batches of at least 1")
+        self.dataset = dataset
+        self.device = torch.device(device)
+        if self.device.type not in ("cpu", "cuda"):
+            raise ValueError(f"device is {str(device)!r}; expected 'cpu' or 'cuda'")
+        if self.device.type == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError(f"device {str(device)!r} is not there: torch sees no CUDA GPU; expected device='cpu'")
+        self.batches = EpochBatches(
+            len(dataset),
+            batch_size,
+            global_batch_size=global_batch_size,
+            shuffle_seed=shuffle_seed,
+            repeats=repeats,
+            drop_last=drop_last,
+            rank=rank,
+            world_size=world_size,
+        )
+        self._ahead = ahead
+        self._threads = threads or cpu.default_threads()
+        self._epoch = self._position = self._resume_at = 0
+        self._images, self._waited, self._began, self._last = 0, 0.0, 0.0, 0.0
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that is under way, or comes next."""
+        return self._epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes `epoch` the one that the next iteration draws; without it, each iteration draws the next one."""
+        if epoch != self._epoch:
+            self._epoch, self._position, self._resume_at = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the feed is: plain numbers and strings. The next sample is the first that was not handed over."""
+        finished = self._position >= self.batches.samples
+        epoch, position = (self._epoch + 1, 0) if finished else (self._epoch, self._position)
+        return self._identity() | {"epoch": epoch, "position": position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The next iteration continues where `state` was taken, also with another batch size or number of ranks.
+
+        Raises:
+            ValueError: the state is of another dataset or another order; names the field and both values.
+        """
+        for name, value in self._identity().items():
+            if state.get(name) != value:
+                raise ValueError(f"feed state has {name} {state.get(name)!r}, this feed {value!r}; expected the same")
+        self._epoch = state["epoch"]
+        self._position = self._resume_at = min(state["position"], self.batches.samples)
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset.digest,
+            "shuffle_seed": self.batches.shuffle_seed,
+            "repeats": self.batches.repeats,
+        }
+
+    def stats(self) -> FeedStats:
+        """What the feed has cost since the current iteration began, or in the last one."""
+        return FeedStats(self._images, self._last - self._began, self._waited)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        batches, epoch = self.batches, self._epoch
+        self._position, self._resume_at = self._resume_at, 0
+        self._images, self._waited = 0, 0.0
+        self._began = self._last = time.perf_counter()
+        starts = iter(range(self._position, batches.samples, batches.global_batch_size))
+        pending: deque[Future[tuple[torch.Tensor, torch.Tensor]]] = deque()
+        pool = ThreadPoolExecutor(1, "fdsl-feed")
+        try:
+            for start in starts:
+                pending.append(pool.submit(self._draw, start, epoch))
+                if len(pending) == self._ahead:
+                    break
+            while pending:
+                asked = time.perf_counter()
+                images, labels = pending.popleft().result()
+                self._last = time.perf_counter()
+                self._waited += self._last - asked
+                for start in starts:
+                    pending.append(pool.submit(self._draw, start, epoch))
+                    break
+                self._images += len(labels)
+                self._position = min(self._position + batches.global_batch_size, batches.samples)
+                yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+                self._last = time.perf_counter()
+            if self._epoch == epoch:
+                self._epoch, self._position = epoch + 1, 0
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _draw(self, position: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        indices, repeats = self.batches.slice_at(position, epoch)
+        spec, pinned = self.dataset.spec, self.device.type == "cuda"
+        images = torch.empty((len(indices), spec.channels, spec.size, spec.size), dtype=torch.uint8, pin_memory=pinned)
+        _, labels = self.dataset.batch(indices, epoch=epoch, repeat=repeats, out=images.numpy(), threads=self._threads)
+        drawn = torch.from_numpy(labels)
+        return images, drawn.pin_memory() if pinned else drawn
