@@ -201,7 +201,7 @@ class Dataset:
             bad = int(positions[np.argmax(outside)])
             raise IndexError(f"index {bad} is out of range for a dataset of {len(self):,}")
         positions = np.where(positions < 0, positions + len(self), positions)
-        shape = (len(positions), self.spec.channels, self.spec.size, self.spec.size)
+        shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
         if out is None:
             out = np.empty(shape, np.uint8)
         elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:

@@ -91,7 +91,7 @@ class RenderSpec:
         draw: "point" sets the hit pixels; "patch" gives each the 3x3 pattern of its instance; "patch_per_point" stamps
             a pattern of its own per point, whose zeros erase (as the published code).
         color: "gray" (127 on black), "color" (hue by step) or "density" (by the count of points).
-        channels: 1 or 3; None is 1 for gray and density and 3 for color. 3 repeats gray.
+        channels: 1 or 3; None is 1 for gray and density and 3 for color (`image_channels`). 3 repeats gray.
         pad: pixels left free on each side of the whole picture.
         fit: "own" scales to the picture's own bounding box (within its probe's); "stored" to the probe's, in half the
             time, and drops points outside. Other pixels, so part of the spec.
@@ -101,7 +101,7 @@ class RenderSpec:
     Raises:
         ValueError: an argument is out of its range, or two contradict each other.
 
-    >>> RenderSpec(size=224, color="color").channels
+    >>> RenderSpec(size=224, color="color").image_channels
     3
     """
 
@@ -125,8 +125,6 @@ class RenderSpec:
         ):
             _check(getattr(self, name) in choices, name, getattr(self, name), f"one of {', '.join(choices)}")
         _check(self.channels in (None, 1, 3), "channels", self.channels, "1, 3 or None")
-        if self.channels is None:
-            object.__setattr__(self, "channels", 3 if self.color == "color" else 1)
         if self.color == "color" and self.channels == 1:
             raise ValueError("channels is 1 but color is 'color'; expected 3 channels")
         if self.draw == "patch_per_point" and self.color == "density":
@@ -148,15 +146,16 @@ class RenderSpec:
         return self.view.of if isinstance(self.view, Crop) else self.size
 
     @property
-    def depends_on_epoch(self) -> bool:
-        """Whether the view is drawn anew each epoch and repeat."""
-        return self.view is not None
+    def image_channels(self) -> int:
+        """Channels of an image: 1 or 3."""
+        return self.channels or (3 if self.color == "color" else 1)
 
     def canonical(self) -> str:
         """The spec as one line of JSON: equal for equal specs, and what digests cover."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name not in ("view", "options")}
-        view = None if self.view is None else {"kind": type(self.view).__name__, **asdict(self.view)}
-        return json.dumps(fields | {"view": view, "options": dict(self.options)}, sort_keys=True, default=float)
+        fields["channels"] = self.image_channels
+        fields["view"] = None if self.view is None else {"kind": type(self.view).__name__, **asdict(self.view)}
+        return json.dumps(fields | {"options": dict(self.options)}, sort_keys=True, default=int)
 
     def palette(self) -> NDArray[np.uint8]:
         """Pixel values by what a pixel holds, uint8 (N, channels); row 0 is the background.
@@ -165,14 +164,13 @@ class RenderSpec:
         stores them as BGR; these are RGB). Density rises by the logarithm, in straight pieces between powers of two, so
         that no library's logarithm decides a pixel.
         """
-        assert self.channels is not None
         if self.color == "color":
             return np.array([(0, 0, 0), *(_hue(step) for step in range(HUES))], np.uint8)
         if self.color == "gray":
             values = [0, GRAY]
         else:
             values = [255 * _log2_in_256ths(count + 1) // (8 * 256) for count in range(DENSITY_LEVELS)]
-        return np.repeat(np.array(values, np.uint8)[:, None], self.channels, 1)
+        return np.repeat(np.array(values, np.uint8)[:, None], self.image_channels, 1)
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = {name: getattr(self, name) for name in self.__dataclass_fields__}

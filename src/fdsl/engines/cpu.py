@@ -70,7 +70,7 @@ def _record(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
 
 
 def _bytes(records: NDArray[np.void]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(records).view(np.uint8).reshape(len(records), -1)
+    return np.ascontiguousarray(records).view(np.uint8).reshape(len(records), records.dtype.itemsize)
 
 
 def draw(
@@ -110,7 +110,7 @@ def measure(
         params["maps"],
         _bytes(instances),
         _record(spec, seed),
-        result.view(np.uint8).reshape(len(result), -1),
+        _bytes(result),
         threads,
     )
     return result

@@ -30,6 +30,8 @@ struct Grid {
   }
 };
 
+constexpr size_t LARGEST_BYTE_GRID = 64 * 1024;
+
 template <class V>
 struct Painter {
   using Float = typename V::Float;
@@ -51,14 +53,15 @@ struct Painter {
     }
   }
 
-  // The box of all points. min and max drop a NaN; what is infinite is cut off by the probe's box.
-  Box own_box(bool* finite) const {
+  // The box of the points within `bound`; `sound` says whether every trajectory ended there. A NaN is nowhere.
+  Box own_box(const Box& bound, bool* sound) const {
     const Maps<V> maps(system);
     const int full = spec.points / TRAJECTORIES, rest = spec.points % TRAJECTORIES;
     const float far = __builtin_inff();
+    const Float left = V::set(bound.x0), right = V::set(bound.x1), low = V::set(bound.y0), high = V::set(bound.y1);
     Float x0 = V::set(far), x1 = V::set(-far), y0 = x0, y1 = x1;
     Box box = {far, -far, far, -far};
-    bool sound = true;
+    *sound = true;
     for (int base = 0; base < TRAJECTORIES; base += CHUNK) {
       Trajectories<V> t[G];
       for (int g = 0; g < G; ++g) t[g].begin(system, seeds + base + g * W);
@@ -67,10 +70,11 @@ struct Painter {
       for (int s = 0; s < full; ++s)
         for (int g = 0; g < G; ++g) {
           t[g].step(maps);
-          x0 = V::minimum(t[g].x, x0);
-          x1 = V::maximum(t[g].x, x1);
-          y0 = V::minimum(t[g].y, y0);
-          y1 = V::maximum(t[g].y, y1);
+          const auto inside = V::both(V::between(left, t[g].x, right), V::between(low, t[g].y, high));
+          x0 = V::minimum_where(inside, t[g].x, x0);
+          x1 = V::maximum_where(inside, t[g].x, x1);
+          y0 = V::minimum_where(inside, t[g].y, y0);
+          y1 = V::maximum_where(inside, t[g].y, y1);
         }
       for (int g = 0; g < G; ++g) {
         const int active = rest - (base + g * W);
@@ -79,8 +83,9 @@ struct Painter {
         V::store(x, t[g].x);
         V::store(y, t[g].y);
         for (int i = 0; i < W; ++i) {
-          sound = sound && x[i] - x[i] == 0.0f && y[i] - y[i] == 0.0f;
-          if (i < active) widen(box, x[i], y[i]);
+          const bool inside = x[i] >= bound.x0 && x[i] <= bound.x1 && y[i] >= bound.y0 && y[i] <= bound.y1;
+          *sound = *sound && inside;
+          if (inside && i < active) widen(box, x[i], y[i]);
         }
       }
     }
@@ -93,7 +98,7 @@ struct Painter {
       widen(box, lx0[i], ly0[i]);
       widen(box, lx1[i], ly1[i]);
     }
-    if (finite) *finite = sound && box.x1 - box.x0 < far && box.y1 - box.y0 < far;
+    if (!(box.x0 <= box.x1)) return bound;  // no point within it
     // No negative zero: which of the two zeros a minimum keeps depends on the order.
     return {box.x0 + 0.0f, box.x1 + 0.0f, box.y0 + 0.0f, box.y1 + 0.0f};
   }
@@ -124,10 +129,31 @@ struct Painter {
     }
   };
 
-  // The hit pixels, one bit each; `stride` is a multiple of 64. Order does not matter, so trajectories go in chunks.
+  // The hit pixels, one bit each; the grid's stride is a multiple of 64. What `bits` holds comes after it in memory.
+  //
+  // A small grid is hit as bytes and packed: a byte takes one store, a bit a load too. A larger one leaves the
+  // first-level cache as bytes, and does not as bits.
   void paint_bits(const Window& w, const Grid& grid, uint64_t* bits) const {
-    std::memset(bits, 0, static_cast<size_t>(grid.rows) * grid.stride / 8);
-    if (w.u0 >= w.u1 || w.v0 >= w.v1) return;
+    const size_t cells = static_cast<size_t>(grid.rows) * grid.stride;
+    if (w.u0 >= w.u1 || w.v0 >= w.v1) {
+      std::memset(bits, 0, cells / 8);
+      return;
+    }
+    if (cells <= LARGEST_BYTE_GRID) {
+      uint8_t* bytes = reinterpret_cast<uint8_t*>(bits + cells / 64);
+      std::memset(bytes, 0, cells);
+      hit_cells(w, grid, [=](uint32_t i) { bytes[i] = 1; });
+      for (size_t i = 0; i < cells / 64; ++i) bits[i] = V::gather(bytes + 64 * i);
+    } else {
+      std::memset(bits, 0, cells / 8);
+      hit_cells(w, grid, [=](uint32_t i) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
+    }
+    wipe_ring(w, grid, [=](int32_t i) { bits[i >> 6] &= ~(uint64_t{1} << (i & 63)); });
+  }
+
+  // Calls hit(index) for the cell of each point. Order does not matter, so trajectories go in chunks.
+  template <class Hit>
+  FDSL_MEMBER void hit_cells(const Window& w, const Grid& grid, Hit hit) const {
     System placed;
     place_system(placed, system, w.placement);
     const Maps<V> maps(placed);
@@ -148,7 +174,7 @@ struct Painter {
         for (int g = 0; g < G; ++g) {
           t[g].step(maps);
           V::store(now + g * W, cells.index(t[g].x, t[g].y));
-          for (int i = g * W; i < g * W + W; ++i) bits[before[i] >> 6] |= uint64_t{1} << (before[i] & 63);
+          for (int i = g * W; i < g * W + W; ++i) hit(before[i]);
         }
       }
       for (int g = 0; g < G; ++g) {
@@ -157,11 +183,10 @@ struct Painter {
         t[g].step(maps);
         uint32_t last[W];
         V::store(last, cells.index(t[g].x, t[g].y));
-        for (int i = 0; i < W && i < active; ++i) bits[last[i] >> 6] |= uint64_t{1} << (last[i] & 63);
+        for (int i = 0; i < W && i < active; ++i) hit(last[i]);
       }
     }
-    for (uint32_t i : index[turn ^ 1]) bits[i >> 6] |= uint64_t{1} << (i & 63);
-    wipe_ring(w, grid, [&](int32_t i) { bits[i >> 6] &= ~(uint64_t{1} << (i & 63)); });
+    for (uint32_t i : index[turn ^ 1]) hit(i);
   }
 
   // Calls erase(index) for each cell of the ring around the window's rectangle.
@@ -219,9 +244,10 @@ struct Painter {
     }
   }
 
+  // What the fit goes by: the probe's box, or the picture's own within it.
   FDSL_MEMBER Box fitted_box() const {
-    const Box stored = {it.box[0], it.box[1], it.box[2], it.box[3]};
-    return spec.fit == FIT_STORED ? stored : bounded(own_box(nullptr), it.box);
+    bool sound;
+    return spec.fit == FIT_STORED ? it.box : own_box(it.box, &sound);
   }
 };
 
@@ -360,8 +386,8 @@ Measurement measure_picture(const Task& task, void* scratch) {
   const Spec& spec = *task.spec;
   const Painter<V> painter(spec, *task.instance, task.affine, task.probability, task.maps);
   Measurement result;
-  result.box = painter.own_box(&result.finite);
-  const Window w = place_window(spec, *task.instance, bounded(result.box, task.instance->box));
+  result.box = painter.own_box(task.instance->box, &result.finite);
+  const Window w = place_window(spec, *task.instance, result.box);
   const Grid grid(w, *task.instance, spec.size, (spec.size + 2 * MARGIN + 63) / 64 * 64);
   uint64_t* bits = static_cast<uint64_t*>(scratch) + 8;
   painter.paint_bits(w, grid, bits);

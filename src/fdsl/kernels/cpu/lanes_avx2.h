@@ -13,6 +13,7 @@ struct Avx2 {
   using Float = __m256;
   using Int = __m256i;
   using Index = __m256i;
+  using Mask = __m256;
 
   struct Table {
     __m256 value;
@@ -32,6 +33,16 @@ struct Avx2 {
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return _mm256_min_ps(a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return _mm256_max_ps(a, b); }
+  static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
+    return _mm256_and_ps(_mm256_cmp_ps(a, low, _CMP_GE_OQ), _mm256_cmp_ps(a, high, _CMP_LE_OQ));
+  }
+  static FDSL_MEMBER Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
+  static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) {
+    return _mm256_blendv_ps(b, _mm256_min_ps(a, b), where);
+  }
+  static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
+    return _mm256_blendv_ps(b, _mm256_max_ps(a, b), where);
+  }
   static FDSL_MEMBER Int truncate(Float a) { return _mm256_cvttps_epi32(a); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm256_xor_si256(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
@@ -47,6 +58,13 @@ struct Avx2 {
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     const __m256i own = _mm256_cmpgt_epi32(_mm256_permutevar8x32_epi32(threshold.value, r), r);
     return _mm256_blendv_epi8(_mm256_permutevar8x32_epi32(alias.value, r), r, own);
+  }
+  // 64 bytes to 64 bits: which are not zero.
+  static FDSL_MEMBER uint64_t gather(const uint8_t* from) {
+    const __m256i zero = _mm256_setzero_si256(), *bytes = reinterpret_cast<const __m256i*>(from);
+    const uint32_t low = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(bytes), zero));
+    const uint32_t high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(bytes + 1), zero));
+    return ~(low | static_cast<uint64_t>(high) << 32);
   }
   // 64 bits to 64 bytes of 0 or `value`.
   static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) {

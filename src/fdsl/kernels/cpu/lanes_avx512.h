@@ -13,6 +13,7 @@ struct Avx512 {
   using Float = __m512;
   using Int = __m512i;
   using Index = __m512i;
+  using Mask = __mmask16;
 
   struct Table {
     __m512 value;  // eight values, twice
@@ -33,6 +34,12 @@ struct Avx512 {
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return _mm512_min_ps(a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return _mm512_max_ps(a, b); }
+  static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
+    return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(a, low, _CMP_GE_OQ), a, high, _CMP_LE_OQ);
+  }
+  static FDSL_MEMBER Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
+  static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return _mm512_mask_min_ps(b, where, a, b); }
+  static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return _mm512_mask_max_ps(b, where, a, b); }
   static FDSL_MEMBER Int truncate(Float a) { return _mm512_cvttps_epi32(a); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm512_xor_si512(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
@@ -48,6 +55,11 @@ struct Avx512 {
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     const __mmask16 other = _mm512_cmpge_epi32_mask(r, _mm512_permutexvar_epi32(r, threshold.value));
     return _mm512_mask_permutexvar_epi32(r, other, r, alias.value);
+  }
+  // 64 bytes to 64 bits: which are not zero.
+  static FDSL_MEMBER uint64_t gather(const uint8_t* from) {
+    const __m512i bytes = _mm512_loadu_si512(from);
+    return _mm512_test_epi8_mask(bytes, bytes);
   }
   // 64 bits to 64 bytes of 0 or `value`.
   static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) {

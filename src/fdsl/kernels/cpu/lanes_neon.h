@@ -13,6 +13,7 @@ struct Neon {
   static constexpr int GROUPS = 4;  // side by side, to hide the latency of each
   using Float = float32x4_t;
   using Int = uint32x4_t;
+  using Mask = uint32x4_t;
   using Index = uint8x16_t;  // byte positions of the picked values: table look-ups are by byte
 
   struct Table {
@@ -37,6 +38,16 @@ struct Neon {
   // NEON's own minimum and maximum hand a NaN on; a comparison and a selection do not.
   static FDSL_MEMBER Float minimum(Float a, Float b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+  static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
+    return vandq_u32(vcgeq_f32(a, low), vcleq_f32(a, high));
+  }
+  static FDSL_MEMBER Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
+  static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) {
+    return vbslq_f32(vandq_u32(where, vcltq_f32(a, b)), a, b);
+  }
+  static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
+    return vbslq_f32(vandq_u32(where, vcgtq_f32(a, b)), a, b);
+  }
   static FDSL_MEMBER Int truncate(Float a) { return vreinterpretq_u32_s32(vcvtq_s32_f32(a)); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return veorq_u32(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return vaddq_u32(a, b); }
@@ -58,6 +69,7 @@ struct Neon {
     const uint32x4_t own = vcltq_s32(vreinterpretq_s32_u32(r), threshold[at]);
     return positions(vbslq_u32(own, slot, vreinterpretq_u32_s32(alias[at])));
   }
+  static FDSL_MEMBER uint64_t gather(const uint8_t* from) { return gather_bits(from); }
   static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
 };
 

@@ -12,6 +12,7 @@ struct Portable {
   using Float = float;
   using Int = uint32_t;
   using Index = uint32_t;
+  using Mask = bool;
 
   struct Table {
     const float* value;
@@ -31,6 +32,10 @@ struct Portable {
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return fused(a, b, c); }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return a < b ? a : b; }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return a > b ? a : b; }
+  static FDSL_MEMBER Mask between(Float low, Float a, Float high) { return a >= low && a <= high; }
+  static FDSL_MEMBER Mask both(Mask a, Mask b) { return a && b; }
+  static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return where && a < b ? a : b; }
+  static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return where && a > b ? a : b; }
   static FDSL_MEMBER Int truncate(Float a) { return static_cast<uint32_t>(static_cast<int32_t>(a)); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return a ^ b; }
   static FDSL_MEMBER Int add(Int a, Int b) { return a + b; }
@@ -46,6 +51,7 @@ struct Portable {
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     return static_cast<int32_t>(r) < threshold.value[r & 7u] ? r : static_cast<uint32_t>(alias.value[r & 7u]);
   }
+  static FDSL_MEMBER uint64_t gather(const uint8_t* from) { return gather_bits(from); }
   static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
 };
 

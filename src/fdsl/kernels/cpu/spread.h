@@ -1,4 +1,4 @@
-// Bits to bytes without vector instructions, for the lane types that have none for it.
+// Bits to bytes and back without vector instructions, for the lane types that have none for it.
 #pragma once
 
 #include <cstring>
@@ -15,6 +15,17 @@ FDSL_INLINE void spread_bits(uint64_t bits, uint8_t value, uint8_t* to) {
     const uint64_t bytes = (set >> 7 & 0x0101010101010101ull) * value;
     std::memcpy(to + 8 * i, &bytes, 8);
   }
+}
+
+// 64 bytes of 0 or 1 to 64 bits.
+FDSL_INLINE uint64_t gather_bits(const uint8_t* from) {
+  uint64_t bits = 0;
+  for (int i = 0; i < 8; ++i) {
+    uint64_t bytes;
+    std::memcpy(&bytes, from + 8 * i, 8);
+    bits |= bytes * 0x0102040810204080ull >> 56 << 8 * i;
+  }
+  return bits;
 }
 
 }  // namespace fdsl

@@ -12,10 +12,14 @@ enum Color : int32_t { COLOR_GRAY = 0, COLOR_COLOR = 1, COLOR_DENSITY = 2 };
 enum Fit : int32_t { FIT_OWN = 0, FIT_STORED = 1 };
 enum View : int32_t { VIEW_FIT = 0, VIEW_CROP = 1, VIEW_RANDOM = 2 };
 
+struct Box {
+  float x0, x1, y0, y1;
+};
+
 // One picture. engines/cpu.py has the same record as a NumPy dtype.
 struct Instance {
   double factor[6];      // of the parameter columns a ... f
-  float box[4];          // x0, x1, y0, y1 of the probe: bounds every fit
+  Box box;               // of the probe: bounds every fit
   uint32_t category;     // row of the catalog
   uint32_t number;       // keys the trajectories
   uint32_t epoch;        // keys the trajectories; 0 unless instances are drawn anew each epoch
@@ -38,11 +42,6 @@ struct Spec {
   Color color;
   Fit fit;
   View view;
-};
-
-// The box of a point set. An empty one has its first corner above its second.
-struct Box {
-  float x0, x1, y0, y1;
 };
 
 // Where to draw: cells [u0, u1) x [v0, v1) of the plane that `placement` maps to, seen from (left, top).
@@ -118,12 +117,6 @@ FDSL_INLINE Window place_window(const Spec& spec, const Instance& it, const Box&
   w.placement.t0 += MARGIN;
   w.placement.t1 += MARGIN;
   return w;
-}
-
-// The box of what a fit goes by: the picture's own within the probe's.
-FDSL_INLINE Box bounded(const Box& own, const float* probe) {
-  return {own.x0 > probe[0] ? own.x0 : probe[0], own.x1 < probe[1] ? own.x1 : probe[1],
-          own.y0 > probe[2] ? own.y0 : probe[2], own.y1 < probe[3] ? own.y1 : probe[3]};
 }
 
 }  // namespace fdsl
