@@ -76,7 +76,8 @@ def test_fresh_instances_never_come_again(catalog: Catalog) -> None:
     dataset = Dataset(catalog, 8, SPEC, fresh=True)
     epochs = [dataset.batch(range(32), epoch=epoch)[0].tobytes() for epoch in range(3)]
     assert len(set(epochs)) == 3
-    assert Dataset(catalog, 8, SPEC).batch(range(8), epoch=1)[0].tobytes() == Dataset(catalog, 8, SPEC).batch(range(8))[0].tobytes()
+    fixed = Dataset(catalog, 8, SPEC)
+    assert np.array_equal(fixed.batch(range(8), epoch=1)[0], fixed.batch(range(8))[0])
 
 
 @pytest.mark.parametrize(
@@ -204,4 +205,4 @@ def test_a_missing_torch_is_named() -> None:
 def test_the_public_names_are_there() -> None:
     assert all(hasattr(fdsl, name) for name in fdsl.__all__)
     with pytest.raises(AttributeError, match="nothing"):
-        fdsl.nothing
+        _ = fdsl.nothing

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pictures
 import pytest
 
-import pictures
 from fdsl import Catalog, _core
 
 # Made on x86-64 with AVX-512, before anything else could draw. A change raises rendering.RENDER_VERSION.

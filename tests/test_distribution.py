@@ -39,7 +39,7 @@ def test_filling_rates_agree(published_catalog: Catalog, from_attractor: NDArray
     # A published picture has no box to stay in: with some seeds one far point shrinks the rest by a fifth.
     assert (abs(ratio - 1) < 0.20).mean() > 0.97
     ours_quantiles, published_quantiles = (np.quantile(x, [0.1, 0.25, 0.5, 0.75, 0.9]) for x in (rates, published))
-    assert np.allclose(ours_quantiles, published_quantiles, rtol=0.02)
+    assert np.allclose(ours_quantiles, published_quantiles, rtol=0.03)
 
 
 def published_hits(rows: NDArray[np.float64], seeds: int, points: int, box: NDArray[np.float64], bins: int):

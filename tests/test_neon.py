@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pictures
 import pytest
 
-import pictures
 from fdsl import Catalog, _core
 from fdsl.engines import cpu
 
@@ -23,18 +23,18 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program = tmp_path_factory.mktemp("neon") / "harness"
     sources = [KERNELS / "cpu" / f"{name}.cpp" for name in ("kernel_neon", "kernel_portable", "engine")]
     flags = ["-std=c++20", "-O2", "-ffp-contract=off", "-static", "-pthread", f"-I{KERNELS}"]
-    subprocess.run([COMPILER, *flags, *sources, Path(__file__).with_name("neon_harness.cpp"), "-o", program], check=True)
+    subprocess.run(
+        [COMPILER, *flags, *sources, Path(__file__).with_name("neon_harness.cpp"), "-o", program], check=True
+    )
     return program
 
 
 @pytest.mark.parametrize("name", [name for name in pictures.SPECS if name != "patch, large"])
-def test_neon_draws_the_same_bytes(
-    name: str, harness: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_neon_draws_the_same_bytes(name: str, harness: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = pictures.dataset(catalog, name)
     sent: list[bytes] = []
 
-    def record(kernel, affine, probability, maps, instances, spec, palette, out, threads):  # type: ignore[no-untyped-def]
+    def record(kernel, affine, probability, maps, instances, spec, palette, out, threads):
         sizes = np.int32([*affine.shape[:2], len(instances), *palette.shape])
         sent.extend(a.tobytes() for a in (sizes, spec, affine, probability, maps, instances, palette))
         return draw(kernel, affine, probability, maps, instances, spec, palette, out, threads)

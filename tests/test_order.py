@@ -26,7 +26,8 @@ def test_its_bytes_are_final() -> None:
 
 @pytest.mark.parametrize("size", [2, 3, 4])
 def test_small_permutations_are_uniform(size: int) -> None:
-    counts = Counter(tuple(EpochOrder(size, seed).at(range(size), epoch).tolist()) for seed in range(60) for epoch in range(40))
+    orders = [EpochOrder(size, seed) for seed in range(60)]
+    counts = Counter(tuple(order.at(range(size), epoch).tolist()) for order in orders for epoch in range(40))
     permutations = list(itertools.permutations(range(size)))
     expected = 2400 / len(permutations)
     chi_square = sum((counts[p] - expected) ** 2 / expected for p in permutations)
@@ -60,7 +61,9 @@ def test_bad_arguments_are_named(arguments: dict[str, int]) -> None:
     repeats=st.integers(1, 3),
     drop_last=st.booleans(),
 )
-def test_ranks_share_each_global_batch(size: int, world_size: int, per_rank: int, repeats: int, drop_last: bool) -> None:
+def test_ranks_share_each_global_batch(
+    size: int, world_size: int, per_rank: int, repeats: int, drop_last: bool
+) -> None:
     total = per_rank * world_size
     keywords = {"global_batch_size": total, "repeats": repeats, "drop_last": drop_last, "shuffle_seed": 4}
     if drop_last and size * repeats < total:

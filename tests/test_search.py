@@ -128,6 +128,8 @@ def test_continuous_factors_lie_between_neighbouring_rows(catalog: fdsl.Catalog)
         ({"seed": -1}, "seed is -1"),
         ({"sampler": "normal"}, "sampler is 'normal'; expected one of uniform, sigma"),
         ({"sigma_factor": 3.0}, "sigma_factor is 3.0"),
+        ({"max_candidates": 0}, "max_candidates is 0"),
+        ({"threads": -3}, "threads is -3"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict, message: str) -> None:
@@ -152,7 +154,9 @@ def test_a_search_that_finds_nothing_says_how_much_it_found() -> None:
         ("maps", 9, "category 1: the number of maps"),
     ],
 )
-def test_categories_that_make_no_system_are_named(column: str, value: float, message: str, catalog: fdsl.Catalog) -> None:
+def test_categories_that_make_no_system_are_named(
+    column: str, value: float, message: str, catalog: fdsl.Catalog
+) -> None:
     params = {name: array.copy() for name, array in catalog.params.items()}
     params[column][1] = value
     with pytest.raises(ValueError, match=message):

@@ -76,7 +76,7 @@ def search(
     if isinstance(categories, bool) or not isinstance(categories, (int, np.integer)) or not 1 <= categories < 2**32:
         raise ValueError(f"categories is {categories!r}; expected a whole number of at least 1")
     check_seed(seed)
-    if not 0 < fill_rate <= 1:
+    if not isinstance(fill_rate, (int, float)) or not 0 < fill_rate <= 1:
         raise ValueError(f"fill_rate is {fill_rate!r}; expected a share over 0 and up to 1")
     if fill_rate > _POINTS / _PIXELS:
         raise ValueError(
@@ -88,8 +88,10 @@ def search(
         raise ValueError(f"sampler is {sampler!r}; expected one of {', '.join(formula.samplers)}")
     if sigma_factor is not None and (sampler != "sigma" or not 0 < sigma_factor < 6):
         raise ValueError(f"sigma_factor is {sigma_factor!r}; expected over 0 and under 6, and sampler 'sigma'")
-    if max_candidates is None:
-        max_candidates = max(100_000, 1000 * categories)
+    for name, value in (("max_candidates", max_candidates), ("threads", threads)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1, or None")
+    max_candidates = max_candidates or max(100_000, 1000 * categories)
     threads = threads or cpu.default_threads()
 
     leniency = min(1.0, fill_rate / _EARLY_RATE)
@@ -190,7 +192,8 @@ def make_catalog(
 
 def _extent(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
     x0, x1, y0, y1 = boxes.astype(np.float64).T
-    return np.maximum(x1 - x0, y1 - y0)
+    extent: NDArray[np.float64] = np.maximum(x1 - x0, y1 - y0)
+    return extent
 
 
 def _stays_within(probes: NDArray[np.void], farthest: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -9,11 +9,9 @@ import json
 import math
 import mmap
 import os
-import secrets
-import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +25,7 @@ from numpy.typing import NDArray
 from fdsl._core import MAX_MAPS
 from fdsl.families import family_named
 from fdsl.families.fractaldb import SHRINK_STEPS
+from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
     from fdsl.candidates import Progress
@@ -227,7 +226,7 @@ class Catalog:
             "settings": self.settings,
             "digest": self.digest,
         }
-        with _whole_or_nothing(path) as temporary, temporary.open("xb") as stream:
+        with whole_or_nothing(path) as temporary, temporary.open("xb") as stream:
             stream.write(safetensors.numpy.save(self._arrays(), {_METADATA_KEY: json.dumps(metadata)}))
             stream.flush()
             # Else a machine that stops may leave the new name with nothing in it.
@@ -303,7 +302,7 @@ class Catalog:
             raise FileExistsError(f"{target} exists; expected a new or an empty folder")
         digits = max(5, len(str(len(self) - 1)))
         maps, affine, probability = (self.params[name] for name in ("maps", "affine", "probability"))
-        with _whole_or_nothing(target) as temporary:
+        with whole_or_nothing(target) as temporary:
             temporary.mkdir()
             for category, table in enumerate(np.concatenate([affine, probability[..., None]], axis=2)):
                 rows = table[: maps[category]].tolist()
@@ -538,20 +537,3 @@ def _tensor_place(name: str, entry: object) -> tuple[np.dtype[Any], tuple[int, .
         ):
             return _DTYPES[code], tuple(shape), begin, stop
     raise ValueError(f"tensor {name!r} is not one that can be read; expected dtype, shape and data_offsets that agree")
-
-
-@contextlib.contextmanager
-def _whole_or_nothing(target: Path) -> Iterator[Path]:
-    """A name beside `target` to write to; it becomes `target` at the end, or is removed on any failure."""
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    except BaseException as error:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise OSError(error.errno, f"cannot write ({error.strerror})", str(target)) from None
-        raise

@@ -262,11 +262,13 @@ def _instance_numbers(instances: Any) -> range | NDArray[np.int64]:
     ends = np.array([instances[0], instances[-1]]) if isinstance(instances, range) else instances
     if ends.min() < 0 or ends.max() >= 2**32:
         raise ValueError(f"instances run from {ends.min()} to {ends.max()}; {expected}, under 2**32")
-    return instances
+    numbers: range | NDArray[np.int64] = instances
+    return numbers
 
 
 def _counted(name: str, value: ArrayLike, count: int, limit: int) -> NDArray[np.int64]:
     numbers = np.asarray(value)
-    if numbers.dtype.kind not in "iu" or numbers.shape not in ((), (count,)) or (numbers < 0).any() or (numbers >= limit).any():
+    fits = numbers.dtype.kind in "iu" and numbers.shape in ((), (count,))
+    if not fits or (numbers < 0).any() or (numbers >= limit).any():
         raise ValueError(f"{name} is {value!r}; expected whole numbers from 0 to {limit - 1}, one for all or one each")
     return np.broadcast_to(numbers.astype(np.int64), count)

@@ -185,7 +185,8 @@ class Feed:
     def _draw(self, position: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
         indices, repeats = self.batches.slice_at(position, epoch)
         spec, pinned = self.dataset.spec, self.device.type == "cuda"
-        images = torch.empty((len(indices), spec.image_channels, spec.size, spec.size), dtype=torch.uint8, pin_memory=pinned)
+        shape = (len(indices), spec.image_channels, spec.size, spec.size)
+        images = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         _, labels = self.dataset.batch(indices, epoch=epoch, repeat=repeats, out=images.numpy(), threads=self._threads)
         drawn = torch.from_numpy(labels)
         return images, drawn.pin_memory() if pinned else drawn

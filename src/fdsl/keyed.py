@@ -47,4 +47,4 @@ def words(
 
 def unit(word: NDArray[np.uint32]) -> NDArray[np.float64]:
     """Words as float64 in [0, 1), exactly."""
-    return word * 2.0**-32
+    return word.astype(np.float64) * 2.0**-32

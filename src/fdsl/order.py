@@ -101,7 +101,9 @@ class EpochBatches:
             raise ValueError(f"rank is {self.rank} of world_size {self.world_size}; expected 0 <= rank < world_size")
         self.global_batch_size = global_batch_size or (batch_size or 0) * self.world_size
         if self.global_batch_size < self.world_size:
-            raise ValueError(f"global_batch_size is {global_batch_size}; expected at least one per rank, {self.world_size}")
+            raise ValueError(
+                f"global_batch_size is {global_batch_size}; expected one per rank or more, {self.world_size}"
+            )
         self.order = EpochOrder(size, shuffle_seed or 0)
         self.shuffle_seed, self.repeats, self.drop_last = shuffle_seed, repeats, drop_last
         self.epoch = 0

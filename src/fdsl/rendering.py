@@ -26,7 +26,7 @@ def _check(good: object, name: str, value: object, expected: str) -> None:
 
 
 def _is_whole(value: object, low: int, high: int) -> bool:
-    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and low <= value <= high
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool) and bool(low <= value <= high)
 
 
 def _is_range(value: object, low: float, high: float) -> bool:
@@ -128,7 +128,7 @@ class RenderSpec:
         if self.color == "color" and self.channels == 1:
             raise ValueError("channels is 1 but color is 'color'; expected 3 channels")
         if self.draw == "patch_per_point" and self.color == "density":
-            raise ValueError("color 'density' counts points, which draw 'patch_per_point' erases; use 'point' or 'patch'")
+            raise ValueError("color is 'density' but draw 'patch_per_point' erases points; expected 'point' or 'patch'")
         if self.view is not None and not isinstance(self.view, (Crop, RandomView)):
             raise ValueError(f"view is {self.view!r}; expected None, fdsl.Crop(...) or fdsl.RandomView(...)")
         if isinstance(self.view, Crop) and self.view.of < self.size:
@@ -202,4 +202,4 @@ def _hue(step: int) -> tuple[int, int, int]:
 def _log2_in_256ths(number: int) -> int:
     # 256 times the logarithm to base two, straight between powers of two.
     exponent = number.bit_length() - 1
-    return 256 * exponent + 256 * (number - 2**exponent) // 2**exponent
+    return 256 * exponent + (256 * number >> exponent) - 256

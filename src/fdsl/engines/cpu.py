@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def kernel_name() -> str:
     >>> kernel_name() in ("avx512", "avx2", "neon", "portable")
     True
     """
-    available: list[str] = _core.kernels()
+    available = _core.kernels()
     name = os.environ.get("FDSL_CPU") or available[0]
     if name not in available:
         raise ValueError(f"FDSL_CPU is {name!r}; expected one of what runs on this machine: {', '.join(available)}")
@@ -74,7 +75,7 @@ def _bytes(records: NDArray[np.void]) -> NDArray[np.uint8]:
 
 
 def draw(
-    params: Mapping[str, NDArray[np.generic]],
+    params: Mapping[str, NDArray[Any]],
     instances: NDArray[np.void],
     spec: RenderSpec,
     seed: int,
@@ -99,7 +100,7 @@ def draw(
 
 
 def measure(
-    params: Mapping[str, NDArray[np.generic]], instances: NDArray[np.void], spec: RenderSpec, seed: int, threads: int
+    params: Mapping[str, NDArray[Any]], instances: NDArray[np.void], spec: RenderSpec, seed: int, threads: int
 ) -> NDArray[np.void]:
     """Point pictures judged, not kept: MEASUREMENT records of box, count of hit pixels, and finiteness, (B,)."""
     result = np.zeros(len(instances), MEASUREMENT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,9 +44,9 @@ SHRINK_STEPS = 8
 # The weight rows of each parameter by rising weight: 1-2s, 1-s, 1 (shared), 1+s, 1+2s.
 _LADDER = np.array([[0, 1, 2, 3, 4], *([4 * k + 1, 4 * k + 2, 2, 4 * k + 3, 4 * k + 4] for k in range(1, 6))])
 # Stands for "no box": far beyond any attractor, and its square is still finite.
-_UNBOUNDED = np.float32([-(2.0**60), 2.0**60, -(2.0**60), 2.0**60])
+_UNBOUNDED = np.array([-(2.0**60), 2.0**60, -(2.0**60), 2.0**60], np.float32)
 
-Params = Mapping[str, NDArray[np.generic]]
+Params = Mapping[str, NDArray[Any]]
 
 
 class FractalDB:
@@ -66,11 +67,12 @@ class FractalDB:
         """
         expected = {"maps": ("int32", 1), "affine": ("float64", 3), "probability": ("float64", 2)}
         if sorted(params) != sorted(expected):
-            raise ValueError(f"fractaldb has the arrays {', '.join(expected)}, not {', '.join(sorted(params)) or 'none'}")
+            found = ", ".join(sorted(params)) or "none"
+            raise ValueError(f"fractaldb has the arrays {', '.join(expected)}, not {found}")
         for name, (dtype, dimensions) in expected.items():
             array = params[name]
             if array.dtype != dtype or array.ndim != dimensions:
-                raise ValueError(f"{name} is {array.dtype} {array.shape}; expected {dtype} with {dimensions} dimensions")
+                raise ValueError(f"{name} is {array.dtype} {array.shape}; expected {dtype} of {dimensions} dimensions")
         categories, width = params["probability"].shape
         if params["affine"].shape != (categories, width, 6) or params["maps"].shape != (categories,):
             raise ValueError(
@@ -78,8 +80,8 @@ class FractalDB:
                 f"{params['probability'].shape} do not fit together; expected (C,), (C, M, 6) and (C, M)"
             )
         if not 1 <= width <= _core.MAX_MAPS or categories < 1:
-            raise ValueError(f"{categories} categories of up to {width} maps; expected 1 or more of 1 to {_core.MAX_MAPS}")
-        return categories
+            raise ValueError(f"{categories} categories of {width} maps; expected 1 or more of up to {_core.MAX_MAPS}")
+        return int(categories)
 
     def check_values(self, params: Params) -> None:
         """Raises a ValueError that names the first category whose numbers make no system."""
@@ -106,7 +108,7 @@ class FractalDB:
 
     def sample(
         self, seed: int, candidates: NDArray[np.int64], sampler: str = "uniform", sigma_factor: float | None = None
-    ) -> dict[str, NDArray[np.generic]]:
+    ) -> dict[str, NDArray[Any]]:
         """Parameters of numbered candidates; each is a pure function of (seed, its number).
 
         Args:
@@ -269,11 +271,21 @@ class FractalDB:
             records["box"] = np.where([True, False, True, False], np.minimum(a, b), np.maximum(a, b))
         return records
 
+    def numbering(self, number: int) -> tuple[int, int, int] | None:
+        """Weight row, pattern and flip of an instance number; None from 1,000 on, where instances are drawn.
+
+        >>> FractalDB().numbering(123)
+        (3, 0, 3)
+        """
+        if number >= PUBLISHED_INSTANCES:
+            return None
+        picture, flip = divmod(number, FLIPS)
+        row, pattern = divmod(picture, PATTERNS)
+        return row, pattern, flip
+
     def held_out_groups(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What must stay on one side of a split, int64 (N,): the weight row, or a continuously drawn picture's flips."""
-        return np.where(
-            numbers < PUBLISHED_INSTANCES, numbers // (PATTERNS * FLIPS), WEIGHT_ROWS + numbers // FLIPS
-        )
+        """What a split must not part, int64 (N,): the weight row, or a continuously drawn picture's four flips."""
+        return np.where(numbers < PUBLISHED_INSTANCES, numbers // (PATTERNS * FLIPS), WEIGHT_ROWS + numbers // FLIPS)
 
 
 def _rotations(turns: NDArray[np.uint32]) -> NDArray[np.float64]:

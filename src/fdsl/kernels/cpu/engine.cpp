@@ -7,33 +7,10 @@
 #include <thread>
 #include <vector>
 
-#if defined(__x86_64__)
-#include <xmmintrin.h>
-#endif
+#include "cpu/floating_point_mode.h"
 
 namespace fdsl {
 namespace {
-
-// Round to nearest, keep subnormals, mask exceptions; what the caller had comes back at the end.
-class FloatingPointMode {
- public:
-#if defined(__x86_64__)
-  FloatingPointMode() : before_(_mm_getcsr()) { _mm_setcsr(0x1F80); }
-  ~FloatingPointMode() { _mm_setcsr(before_); }
-
- private:
-  unsigned before_;
-#elif defined(__aarch64__)
-  FloatingPointMode() {
-    asm volatile("mrs %0, fpcr" : "=r"(before_));
-    asm volatile("msr fpcr, %0" : : "r"(uint64_t{0}));
-  }
-  ~FloatingPointMode() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
-
- private:
-  uint64_t before_;
-#endif
-};
 
 // Enough for the largest plane a drawing needs, twice: drawn and grown. 64 bytes before each for the shifts' reach.
 size_t scratch_bytes(const Spec& spec) {
@@ -100,9 +77,8 @@ void draw_batch(const Kernel& kernel, const Parameters& parameters, const Instan
 
 void measure_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
                    const Spec& spec, Measurement* out, int threads) {
-  share(count, threads, scratch_bytes(spec), [&](size_t i, void* scratch) {
-    out[i] = kernel.measure(make_task(parameters, instances[i], spec), scratch);
-  });
+  share(count, threads, scratch_bytes(spec),
+        [&](size_t i, void* scratch) { out[i] = kernel.measure(make_task(parameters, instances[i], spec), scratch); });
 }
 
 }  // namespace fdsl

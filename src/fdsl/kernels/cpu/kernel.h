@@ -19,7 +19,8 @@ struct Grid {
   int32_t down, right;                     // +1, or -1 where the output is mirrored
   int32_t rows, stride;
 
-  FDSL_MEMBER Grid(const Window& w, const Instance& it, int size, int row_stride) : rows(size + 2 * MARGIN), stride(row_stride) {
+  FDSL_MEMBER Grid(const Window& w, const Instance& it, int size, int row_stride)
+      : rows(size + 2 * MARGIN), stride(row_stride) {
     const bool turned = it.flip & 1u;  // as published, row 0 of the plain picture is the highest y
     down = turned ? -1 : 1;
     right = w.mirror ? -1 : 1;
@@ -192,9 +193,7 @@ struct Painter {
   // Calls erase(index) for each cell of the ring around the window's rectangle.
   template <class Erase>
   static FDSL_MEMBER void wipe_ring(const Window& w, const Grid& grid, Erase erase) {
-    const auto at = [&](int32_t u, int32_t v) {
-      return v * grid.row_factor + (u ^ grid.column_xor) + grid.origin;
-    };
+    const auto at = [&](int32_t u, int32_t v) { return v * grid.row_factor + (u ^ grid.column_xor) + grid.origin; };
     for (int32_t u = w.u0 + MARGIN - 1; u <= w.u1 + MARGIN; ++u) {
       erase(at(u, w.v0 + MARGIN - 1));
       erase(at(u, w.v1 + MARGIN));
@@ -267,7 +266,8 @@ void dilate_bits(const uint64_t* bits, uint64_t* to, const Grid& grid, uint32_t 
   for_neighbours(neighbours, grid, [&](int down, int right) {
     for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
       uint64_t* out = to + row * words;
-      const uint64_t* in = bits + (row - down) * words;  // the words beside a row are another row's margin: no hit there
+      const uint64_t* in =
+          bits + (row - down) * words;  // the words beside a row are another row's margin: no hit there
       if (right == 0)
         for (int i = 0; i < words; ++i) out[i] |= in[i];
       else if (right > 0)
@@ -348,7 +348,8 @@ void draw_picture(const Task& task, void* scratch) {
       const uint8_t value = colored ? 1 + step % HUES : 1;
       uint8_t* centre = stamped + index(u, v);
       for (int cell = 0; cell < 9; ++cell)
-        centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] = pattern >> cell & 1 ? value : 0;
+        centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] =
+            pattern >> cell & 1 ? value : 0;
     });
     write_cells(stamped, grid, spec.size, task.palette, task.out, [](uint8_t cell) { return cell; });
     return;
@@ -357,8 +358,9 @@ void draw_picture(const Task& task, void* scratch) {
   uint32_t* numbers = static_cast<uint32_t*>(scratch);
   std::memset(numbers, 0, cells * sizeof *numbers);
   if (spec.color == COLOR_COLOR)
-    painter.visit_in_order(
-        w, [&](int step, int j, uint32_t u, uint32_t v, uint32_t) { numbers[index(u, v)] = step * TRAJECTORIES + j + 1; });
+    painter.visit_in_order(w, [&](int step, int j, uint32_t u, uint32_t v, uint32_t) {
+      numbers[index(u, v)] = step * TRAJECTORIES + j + 1;
+    });
   else
     painter.visit_in_order(w, [&](int, int, uint32_t u, uint32_t v, uint32_t) { ++numbers[index(u, v)]; });
   if (spec.draw == DRAW_PATCH) {

@@ -68,12 +68,14 @@ struct Avx2 {
   }
   // 64 bits to 64 bytes of 0 or `value`.
   static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) {
-    const __m256i copy = _mm256_setr_epi64x(0x0000000000000000, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
+    const __m256i copy =
+        _mm256_setr_epi64x(0x0000000000000000, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201ull));
     for (int half = 0; half < 2; ++half) {
       const __m256i word = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int32_t>(bits >> 32 * half)), copy);
       const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(word, bit), bit);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to) + half, _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value))));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to) + half,
+                          _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value))));
     }
   }
 };

@@ -17,7 +17,8 @@ struct Avx512 {
 
   struct Table {
     __m512 value;  // eight values, twice
-    explicit FDSL_MEMBER Table(const float* v) : value(_mm512_castpd_ps(_mm512_broadcast_f64x4(_mm256_castps_pd(_mm256_loadu_ps(v))))) {}
+    explicit FDSL_MEMBER Table(const float* v)
+        : value(_mm512_castpd_ps(_mm512_broadcast_f64x4(_mm256_castps_pd(_mm256_loadu_ps(v))))) {}
     FDSL_MEMBER Float operator[](Index i) const { return _mm512_permutexvar_ps(i, value); }
   };
   struct IntTable {

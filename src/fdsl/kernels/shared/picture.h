@@ -18,16 +18,16 @@ struct Box {
 
 // One picture. engines/cpu.py has the same record as a NumPy dtype.
 struct Instance {
-  double factor[6];      // of the parameter columns a ... f
-  Box box;               // of the probe: bounds every fit
-  uint32_t category;     // row of the catalog
-  uint32_t number;       // keys the trajectories
-  uint32_t epoch;        // keys the trajectories; 0 unless instances are drawn anew each epoch
-  uint32_t instance;     // keys the view, with the two below
+  double factor[6];   // of the parameter columns a ... f
+  Box box;            // of the probe: bounds every fit
+  uint32_t category;  // row of the catalog
+  uint32_t number;    // keys the trajectories
+  uint32_t epoch;     // keys the trajectories; 0 unless instances are drawn anew each epoch
+  uint32_t instance;  // keys the view, with the two below
   uint32_t view_epoch;
   uint32_t repeat;
-  uint32_t neighbours;   // of a patch: bit k is neighbour k of eight, row by row
-  uint32_t flip;         // bit 0 top-bottom, bit 1 left-right
+  uint32_t neighbours;  // of a patch: bit k is neighbour k of eight, row by row
+  uint32_t flip;        // bit 0 top-bottom, bit 1 left-right
 };
 
 // What all pictures of a batch share.

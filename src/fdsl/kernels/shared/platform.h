@@ -13,7 +13,8 @@ using cuda::std::uint8_t;
 #include <cstdint>
 #endif
 
-// Internal linkage, or inlined where it is called: a copy compiled for AVX-512 must never be linked into code for older machines.
+// Internal linkage, or inlined where it is called: a copy compiled for AVX-512 must never be linked into code for older
+// machines.
 #if defined(__CUDACC__)
 #define FDSL_MEMBER __host__ __device__ __forceinline__
 #define FDSL_INLINE static FDSL_MEMBER

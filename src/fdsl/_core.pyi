@@ -1,0 +1,53 @@
+"""The kernels, as kernels/cpu/bindings.cpp and published.cpp bind them."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TRAJECTORIES: int
+MAX_MAPS: int
+INSTANCE_BYTES: int
+SPEC_BYTES: int
+MEASUREMENT_BYTES: int
+
+def kernels() -> list[str]: ...
+def draw(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def measure(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def philox(seed: int, counters: NDArray[np.uint32], out: NDArray[np.uint32]) -> None: ...
+def sine_cosine(turns: NDArray[np.uint32], out: NDArray[np.float64]) -> None: ...
+def exponential(x: float) -> float: ...
+def logarithm(x: float) -> float: ...
+def epoch_order(seed: int, epoch: int, size: int, positions: NDArray[np.int64]) -> None: ...
+def published_choose(
+    key: NDArray[np.uint32], position: int, sums: NDArray[np.float64], out: NDArray[np.uint8]
+) -> int: ...
+def published_render_point(
+    params: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    chosen: NDArray[np.uint8],
+    pad: int,
+    out: NDArray[np.uint8],
+) -> None: ...
+def published_judge(
+    affine: list[NDArray[np.float64]], chosen: list[NDArray[np.uint8]], needed: int, out: NDArray[np.uint8]
+) -> None: ...

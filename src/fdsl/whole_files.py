@@ -1,0 +1,34 @@
+"""Files and folders that appear complete or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def whole_or_nothing(target: Path) -> Iterator[Path]:
+    """A name beside `target` to write to, a file or a folder; it becomes `target` at the end, or is removed.
+
+    Raises:
+        OSError: it cannot be written; the message names `target`, and nothing is left behind.
+
+    >>> with whole_or_nothing(Path("report.txt")) as temporary:
+    ...     temporary.write_text("complete")
+    """
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    except BaseException as error:
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise OSError(error.errno, f"cannot write ({error.strerror})", str(target)) from None
+        raise
