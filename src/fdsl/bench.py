@@ -1,0 +1,157 @@
+"""What drawing and feeding cost on this machine: the figures of `fdsl bench`."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fdsl.datasets import Dataset
+from fdsl.order import EpochOrder
+
+if TYPE_CHECKING:
+    from fdsl.candidates import Progress
+    from fdsl.feed import Feed
+
+# Thread counts take turns, so that a busy neighbour slows all of them and not one.
+_ROUNDS = 5
+_BATCH, _BATCH_BYTES = 256, 64 << 20
+
+
+@dataclass(frozen=True)
+class RenderSpeed:
+    """What the engine draws with a number of threads.
+
+    Args:
+        threads: of one call.
+        images: drawn in all rounds.
+        images_per_s: the median of the rounds.
+    """
+
+    threads: int
+    images: int
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class FeedSpeed:
+    """What a feed delivers to a consumer.
+
+    Args:
+        first_batch_s: seconds from making the feed to its first batch.
+        images: delivered after the first batch.
+        seconds: in which they were.
+        waiting_share: the part of those seconds in which the consumer waited, 0 to 1.
+    """
+
+    first_batch_s: float
+    images: int
+    seconds: float
+    waiting_share: float
+
+    @property
+    def images_per_s(self) -> float:
+        """Images delivered per second, the consumer's own work included."""
+        return self.images / self.seconds
+
+
+def render_speed(
+    dataset: Dataset, threads: Sequence[int], seconds: float = 5.0, progress: Progress | None = None
+) -> list[RenderSpeed]:
+    """Draws shuffled pictures into one piece of memory, over and over, with each number of threads.
+
+    Args:
+        dataset: what to draw.
+        threads: numbers of threads, one result for each.
+        seconds: of drawing with each number of threads, in five rounds.
+        progress: called with (what, done, total).
+
+    Raises:
+        ValueError: `seconds` is not over 0, or a number of threads is not at least 1.
+
+    Example:
+        >>> [speed.threads for speed in render_speed(dataset, threads=[1, 2], seconds=1)]
+        [1, 2]
+    """
+    _check_seconds(seconds)
+    spec, order = dataset.spec, EpochOrder(len(dataset))
+    size = max(*threads, 1, min(_BATCH, _BATCH_BYTES // (spec.image_channels * spec.size**2)))
+    out = np.empty((size, spec.image_channels, spec.size, spec.size), np.uint8)
+    rates: dict[int, list[float]] = {count: [] for count in threads}
+    images = dict.fromkeys(threads, 0)
+    for round_number in range(_ROUNDS + 1):
+        for turn, count in enumerate(rates):
+            drawn, began, elapsed = 0, time.perf_counter(), 0.0
+            # The first round warms caches and clocks up: one batch, not counted.
+            while elapsed < (seconds / _ROUNDS if round_number else 1e-9):
+                indices = order.at(np.arange(images[count] + drawn, images[count] + drawn + size) % len(dataset))
+                dataset.batch(indices, out=out, threads=count)
+                drawn += size
+                elapsed = time.perf_counter() - began
+            if round_number:
+                rates[count].append(drawn / elapsed)
+                images[count] += drawn
+            if progress:
+                progress("drawing", round_number * len(rates) + turn + 1, (_ROUNDS + 1) * len(rates))
+    return [RenderSpeed(count, images[count], statistics.median(rates[count])) for count in rates]
+
+
+def feed_speed(
+    dataset: Dataset,
+    batch_size: int = 256,
+    step_s: float = 0.0,
+    seconds: float = 5.0,
+    progress: Progress | None = None,
+) -> FeedSpeed:
+    """Takes batches from a Feed, as a training loop would whose step takes `step_s`.
+
+    Args:
+        dataset: what to draw.
+        batch_size: images of a batch.
+        step_s: seconds that the consumer takes for a batch; 0 asks for the next one at once.
+        seconds: to go on for, after the first batch.
+        progress: called with (what, done, total).
+
+    Raises:
+        ValueError: an argument is out of its range.
+        ImportError: torch is not installed.
+
+    Example:
+        >>> feed_speed(dataset, batch_size=64, step_s=0.1, seconds=1).waiting_share < 0.5
+        True
+    """
+    from fdsl.feed import Feed
+
+    _check_seconds(seconds)
+    if not 0 <= step_s < float("inf"):
+        raise ValueError(f"step_s is {step_s!r}; expected seconds, 0 or more")
+    began = time.perf_counter()
+    with contextlib.closing(_epochs(Feed(dataset, batch_size=batch_size))) as batches:
+        next(batches)
+        first_batch_s = time.perf_counter() - began
+        images, waited, began, now = 0, 0.0, time.perf_counter(), 0.0
+        while now < seconds:
+            time.sleep(step_s)
+            asked = time.perf_counter()
+            images += len(next(batches)[1])
+            received = time.perf_counter()
+            waited, now = waited + received - asked, received - began
+            if progress:
+                progress("feeding", min(round(10 * now), round(10 * seconds)), round(10 * seconds))
+    return FeedSpeed(first_batch_s, images, now, waited / now)
+
+
+def _epochs(feed: Feed) -> Generator[Any, None, None]:
+    # Its own figures begin anew with each epoch, so they are taken here.
+    while True:
+        yield from feed
+
+
+def _check_seconds(seconds: float) -> None:
+    if not 0 < seconds < float("inf"):
+        raise ValueError(f"seconds is {seconds!r}; expected a number over 0")

@@ -1,0 +1,586 @@
+"""The command line: `fdsl search`, `show`, `render`, `bench`, `pretrain` and `demo`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import time
+import warnings
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+import fdsl
+from fdsl.families import family_named
+from fdsl.whole_files import whole_or_nothing
+
+if TYPE_CHECKING:
+    from fdsl.candidates import Progress
+
+_INTERRUPTED = 130
+# The base of all wrong calls, which has moved between Click and Typer.
+_USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
+
+
+class _Interrupted(Exception):
+    """Ctrl-C, with what it says; Typer would turn a KeyboardInterrupt into a bare exit code."""
+
+
+class _OneLineErrors(TyperGroup):
+    """Every failure is one line on stderr: exit code 1, 2 for a wrong call, 130 for Ctrl-C."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _say(f"warning: {message}")
+            code = self._run(*args, **extra)
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            # What is still buffered would raise again when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = code or (1 if isinstance(error, BrokenPipeError) else _fail(f"standard output: {error.strerror}"))
+        sys.exit(code)
+
+    def _run(self, *args: Any, **extra: Any) -> int:
+        try:
+            code = int(super().main(*args, **extra | {"standalone_mode": False}) or 0)
+            return _fail("interrupted", code) if code == _INTERRUPTED else code
+        except (_Interrupted, KeyboardInterrupt, typer.Abort) as error:
+            return _fail(str(error) or "interrupted", _INTERRUPTED)
+        except BrokenPipeError:
+            return 1
+        except OSError as error:
+            return _fail(f"error: {_plain(error)}")
+        except (ValueError, ImportError, RuntimeError, IndexError, MemoryError) as error:
+            return _fail(f"error: {error}")
+        except Exception as error:
+            if not isinstance(error, _USAGE_ERROR):
+                raise
+            command = error.ctx.command_path if error.ctx else "fdsl"
+            return _fail(f"error: {error.format_message()} (see {command} --help)", 2)
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as error:
+            raise _Interrupted(*error.args) from None
+
+
+def _say(line: str) -> None:
+    print(" ".join(line.splitlines()), file=sys.stderr)
+
+
+def _fail(line: str, code: int = 1) -> int:
+    # The functions behind a command speak of their own arguments.
+    _say(line.replace("resume=True", "--resume"))
+    return code
+
+
+def _plain(error: OSError) -> str:
+    """`file: what is wrong`, without the number that Python puts before it."""
+    if error.strerror is None:
+        return str(error)
+    return f"{error.filename}: {error.strerror}" if error.filename is not None else error.strerror
+
+
+app = typer.Typer(
+    cls=_OneLineErrors,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+bench = typer.Typer()
+app.add_typer(bench, name="bench")
+
+
+def main() -> NoReturn:
+    """Runs the command line of this process."""
+    app(args=sys.argv[1:] or ["--help"], prog_name="fdsl")
+    raise AssertionError("the command line ends the process")
+
+
+# Options that several commands share.
+CatalogName = Annotated[
+    str,
+    typer.Argument(
+        metavar="catalog", help="fractaldb-1k, a .safetensors file, or a folder of CSV files.", show_default=False
+    ),
+]
+CatalogOrFamily = Annotated[
+    str,
+    typer.Argument(
+        metavar="catalog", help="fractaldb-1k, a .safetensors file, a folder of CSV files, or a family to search a few."
+    ),
+]
+Variation = Annotated[
+    float | None,
+    typer.Option(help="Setting of the parameter variations, over 0 to 0.5.", show_default="a file's own, else 0.4"),
+]
+Seed = Annotated[int, typer.Option(help="Keys everything random.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
+Instances = Annotated[
+    str, typer.Option(metavar="RANGE", help="The first so many, or a range: 0:20, 0:1000:40 (all variations).")
+]
+_drawing = "Drawing"
+Size = Annotated[int, typer.Option(help="Pixels of a side.", rich_help_panel=_drawing)]
+Points = Annotated[int, typer.Option(help="Points of a picture.", rich_help_panel=_drawing)]
+Draw = Annotated[
+    Literal["point", "patch", "patch_per_point"],
+    typer.Option(help="Hit pixels, one 3x3 patch per instance, or one per point.", rich_help_panel=_drawing),
+]
+Color = Annotated[
+    Literal["gray", "color", "density"],
+    typer.Option(help="127 on black, hue by step, or brightness by count.", rich_help_panel=_drawing),
+]
+Channels = Annotated[
+    int | None,
+    typer.Option(help="1 or 3.", show_default="3 for color, else 1", rich_help_panel=_drawing),
+]
+Pad = Annotated[int, typer.Option(help="Pixels left free on each side.", rich_help_panel=_drawing)]
+Fit = Annotated[
+    Literal["own", "stored"],
+    typer.Option(help="Scale to the picture's own box, or the catalog's (twice as fast).", rich_help_panel=_drawing),
+]
+CropOf = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Draw N pixels a side, and keep a window of --size.", rich_help_panel=_drawing),
+]
+ViewScale = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LOW HIGH", help="Draw a random view of so much of the area, 0 to 1.", rich_help_panel=_drawing
+    ),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"fdsl {fdsl.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _fdsl(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Pre-train vision models on pictures that formulas draw.
+
+    Example: fdsl show fractaldb --categories 5
+    """
+
+
+@app.command()
+def search(
+    family: Annotated[str, typer.Argument(help="The formula: fractaldb.", show_default=False)],
+    categories: Annotated[int, typer.Option(help="How many to find.")] = 1000,
+    seed: Seed = 0,
+    fill_rate: Annotated[float, typer.Option(help="Least share of the pixels that a category's picture hits.")] = 0.2,
+    variation: Annotated[float, typer.Option(help="Setting of the parameter variations, over 0 to 0.5.")] = 0.4,
+    sampler: Annotated[
+        Literal["uniform", "sigma"], typer.Option(help="As published, or contractive maps by singular values.")
+    ] = "uniform",
+    sigma_factor: Annotated[
+        float | None, typer.Option(help="Of --sampler sigma.", show_default="drawn per category")
+    ] = None,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATH",
+            help="A .safetensors file, or a folder for CSV files as published.",
+            show_default="FAMILY-N.safetensors",
+        ),
+    ] = None,
+    max_candidates: Annotated[
+        int | None,
+        typer.Option(min=1, help="Give up after so many.", show_default="1,000 a category, at least 100,000"),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="The result is the same for any.", show_default="all processors")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find categories of a family and save them as a catalog.
+
+    Example: fdsl search fractaldb --categories 1000 --seed 0 --out catalog.safetensors
+    """
+    name = out or f"{family}-{categories}.safetensors"
+    target = Path(name)
+    to_file = target.suffix == ".safetensors" and not name.endswith("/")
+    if target.suffix and not to_file and not name.endswith("/"):
+        raise typer.BadParameter(f"{name}; expected a name in .safetensors, or a folder: {name}/", param_hint="--out")
+    _require_new(target, empty_folder=not to_file)
+    began = time.perf_counter()
+    with _progress_bar() as progress:
+        catalog = fdsl.search(
+            family,
+            categories=categories,
+            seed=seed,
+            fill_rate=fill_rate,
+            variation=variation,
+            sampler=sampler,
+            sigma_factor=sigma_factor,
+            max_candidates=max_candidates,
+            threads=threads,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - began
+    target.parent.mkdir(parents=True, exist_ok=True)
+    (catalog.save if to_file else catalog.to_csv)(target)
+    _print_figures(
+        {
+            "categories": len(catalog),
+            "candidates": catalog.settings["candidates"],
+            "seconds": round(seconds, 3),
+            "digest": catalog.digest,
+            "out": str(target),
+        },
+        as_json,
+    )
+
+
+@app.command()
+def show(
+    source: CatalogOrFamily,
+    categories: Annotated[
+        str, typer.Option(metavar="RANGE", help="The first so many, or a range: 0:20, 0:1000:10.")
+    ] = "10",
+    columns: Annotated[int, typer.Option(min=1, help="How many of the instances, spread evenly.")] = 8,
+    instances: Instances = "1000",
+    out: Annotated[
+        Path | None, typer.Option(help="The PNG file.", show_default="contact-sheet-NAME.png", dir_okay=False)
+    ] = None,
+    variation: Variation = None,
+    seed: Seed = 0,
+    size: Size = 224,
+    points: Points = 100_000,
+    draw: Draw = "patch",
+    color: Color = "gray",
+) -> None:
+    """Draw a contact sheet: categories by instances, with labels.
+
+    Example: fdsl show fractaldb --categories 5 --color density --out sheet.png
+    """
+    rows = _range(categories, "--categories")
+    target = out or Path(f"contact-sheet-{Path(source).name.removesuffix('.safetensors')}.png")
+    spec = fdsl.RenderSpec(size=size, points=points, draw=draw, color=color)
+    _require_new(target)
+    with _progress_bar() as progress:
+        catalog = _open(source, variation, progress, few=max(rows) + 1)
+    from fdsl.contact_sheet import contact_sheet
+    from fdsl.export.png import png_bytes
+
+    dataset = fdsl.Dataset(catalog, _range(instances, "--instances"), spec, seed)
+    sheet = contact_sheet(dataset, rows.stop if rows == range(rows.stop) else rows, columns)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with whole_or_nothing(target.absolute()) as temporary:
+        temporary.write_bytes(png_bytes(sheet))
+    print(target)
+
+
+@app.command()
+def render(
+    source: CatalogName,
+    out: Annotated[Path, typer.Option(help="A folder, new or empty.", show_default=False, file_okay=False)],
+    categories: Annotated[
+        str | None,
+        typer.Option(metavar="RANGE", help="The first so many, or a range: 0:20, 0:1000:10.", show_default="all"),
+    ] = None,
+    instances: Instances = "1000",
+    variation: Variation = None,
+    seed: Seed = 0,
+    size: Size = 224,
+    points: Points = 100_000,
+    draw: Draw = "patch",
+    color: Color = "gray",
+    channels: Channels = None,
+    pad: Pad = 6,
+    fit: Fit = "own",
+    crop_of: CropOf = None,
+    view_scale: ViewScale = None,
+) -> None:
+    """Draw pictures as PNG files.
+
+    Their names are the published ones, CATEGORY/CATEGORY_WW_count_P_flipF.png
+    with the weight row WW, the pattern P and the flip F; from instance 1,000
+    on they are CATEGORY/CATEGORY_instance_N.png.
+
+    Example: fdsl render fractaldb-1k --out pictures --categories 0:10 --instances 0:1000:40
+    """
+    from fdsl.export.folder import export_folder
+
+    chosen = _range(categories, "--categories") if categories else None
+    spec = fdsl.RenderSpec(size, points, draw, color, channels, pad, fit, _view(crop_of, view_scale))
+    target = out.resolve()  # a link stays one, and what it points to is filled
+    _require_new(target, empty_folder=True)
+    with _progress_bar() as progress:
+        catalog = fdsl.catalog(source, variation, progress)
+        dataset = fdsl.Dataset(catalog, _range(instances, "--instances"), spec, seed)
+        chosen = range(len(catalog)) if chosen is None else chosen
+        if max(chosen) >= len(catalog):
+            raise IndexError(f"category {max(chosen)} is out of range for a catalog of {len(catalog):,}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        export_folder(dataset, target, chosen, progress)
+    print(f"{len(chosen) * len(dataset.instances):,} pictures in {out}")
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure what drawing and feeding cost on this machine.
+
+    Example: fdsl bench render, or fdsl bench feed
+    """
+
+
+@bench.command("render")
+def bench_render(
+    source: CatalogOrFamily = "fractaldb",
+    size: Size = 224,
+    points: Points = 100_000,
+    draw: Draw = "patch",
+    color: Color = "gray",
+    fit: Fit = "own",
+    threads: Annotated[
+        list[int] | None, typer.Option(min=1, help="Give it again for another number.", show_default="1 and all")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="Of drawing with each number of threads.")] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the images/s of the engine.
+
+    Example: fdsl bench render --draw point --size 512 --threads 1 --threads 2
+    """
+    from fdsl.bench import render_speed
+    from fdsl.engines.cpu import default_threads, kernel_name
+
+    spec = fdsl.RenderSpec(size=size, points=points, draw=draw, color=color, fit=fit)
+    with _progress_bar() as progress:
+        dataset = fdsl.Dataset(_open(source, None, progress), spec=spec)
+        speeds = render_speed(dataset, sorted(set(threads or (1, default_threads()))), seconds, progress)
+    if as_json:
+        rates = [{"threads": speed.threads, "images_per_s": round(speed.images_per_s, 1)} for speed in speeds]
+        print(json.dumps({"kernel": kernel_name(), "spec": json.loads(spec.canonical()), "results": rates}))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{draw}, {color}, {size} px, {points:,} points, fit {fit}: kernel {kernel_name()}")
+    for heading in (
+        "threads",
+        "images/s",
+        "ms per image",
+        f"x {speeds[0].threads} thread{'s' * (speeds[0].threads > 1)}",
+    ):
+        table.add_column(heading, justify="right")
+    for speed in speeds:
+        ratio = speed.images_per_s / speeds[0].images_per_s
+        table.add_row(
+            f"{speed.threads}", f"{speed.images_per_s:,.0f}", f"{1e3 / speed.images_per_s:.3f}", f"{ratio:.2f}"
+        )
+    Console().print(table)
+
+
+@bench.command("feed")
+def bench_feed(
+    source: CatalogOrFamily = "fractaldb",
+    batch_size: Annotated[int, typer.Option(help="Images of a batch.")] = 256,
+    step_ms: Annotated[float, typer.Option(help="Milliseconds that the consumer takes for a batch.")] = 0.0,
+    size: Size = 224,
+    points: Points = 100_000,
+    draw: Draw = "patch",
+    color: Color = "gray",
+    fit: Fit = "own",
+    seconds: Annotated[float, typer.Option(help="To go on for, after the first batch.")] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the images/s of a Feed, and how long its consumer waits.
+
+    Example: fdsl bench feed --batch-size 256 --step-ms 100
+    """
+    from fdsl.bench import feed_speed
+
+    spec = fdsl.RenderSpec(size=size, points=points, draw=draw, color=color, fit=fit)
+    with _progress_bar() as progress:
+        dataset = fdsl.Dataset(_open(source, None, progress), spec=spec)
+        speed = feed_speed(dataset, batch_size, step_ms / 1e3, seconds, progress)
+    _print_figures(
+        {
+            "images_per_s": round(speed.images_per_s, 1),
+            "waiting_share": round(speed.waiting_share, 4),
+            "first_batch_s": round(speed.first_batch_s, 4),
+            "batch_size": batch_size,
+            "step_ms": step_ms,
+        },
+        as_json,
+    )
+
+
+@app.command()
+def pretrain(
+    steps: Annotated[int, typer.Option(help="Optimizer steps of the whole run.", show_default=False)],
+    data: Annotated[
+        str, typer.Option(metavar="CATALOG", help="fractaldb-1k, a .safetensors file, or a folder of CSV files.")
+    ] = "fractaldb-1k",
+    model: Annotated[str, typer.Option(help="A name that timm knows.")] = "deit_tiny_patch16_224",
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder, new or empty.", show_default="runs/MODEL", file_okay=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    batch_size: Annotated[int, typer.Option(help="Images of a step.")] = 256,
+    learning_rate: Annotated[float, typer.Option(help="After the warm-up.")] = 1e-3,
+    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.05,
+    warmup: Annotated[float, typer.Option(help="Share of the run in which the learning rate rises.")] = 0.05,
+    label_smoothing: Annotated[float, typer.Option(help="0 to 1.")] = 0.1,
+    held_out: Annotated[
+        float, typer.Option(help="Share of the variations to measure accuracy on, kept from training; 0 for none.")
+    ] = 0.1,
+    evaluations: Annotated[int, typer.Option(help="How many, evenly over the run.")] = 10,
+    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    instances: Instances = "1000",
+    variation: Variation = None,
+    seed: Seed = 0,
+    size: Size = 224,
+    points: Points = 100_000,
+    draw: Draw = "patch",
+    color: Color = "gray",
+    channels: Channels = None,
+    fit: Fit = "own",
+    crop_of: CropOf = None,
+    view_scale: ViewScale = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a timm model on pictures that are drawn while it trains.
+
+    Example: fdsl pretrain --data fractaldb-1k --model deit_tiny_patch16_224 --steps 100000 --out runs/deit
+    """
+    spec = fdsl.RenderSpec(size, points, draw, color, channels, fit=fit, view=_view(crop_of, view_scale))
+    numbers = _range(instances, "--instances")
+    output = out or Path("runs", model)
+    if not resume:
+        _require_new(output, empty_folder=True)
+    from fdsl.train.pretraining import pretrain as train
+
+    with _progress_bar() as progress:
+        dataset = fdsl.Dataset(fdsl.catalog(data, variation, progress), numbers, spec, seed)
+    seen, unseen = dataset.split(1 - held_out) if held_out else (dataset, None)
+    with contextlib.redirect_stdout(sys.stderr):  # the report alone goes to stdout
+        report = train(
+            seen,
+            model,
+            output=output,
+            steps=steps,
+            held_out=unseen,
+            evaluations=evaluations,
+            batch_size=batch_size,
+            learning_rate=learning_rate,
+            weight_decay=weight_decay,
+            warmup=warmup,
+            label_smoothing=label_smoothing,
+            checkpoint_every=checkpoint_every,
+            resume=resume,
+            device=device,
+            seed=seed,
+            progress=sys.stderr.isatty(),
+        )
+    _print_figures(asdict(report) | {"out": str(output)}, as_json)
+
+
+@app.command()
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="A folder: new, empty, or an earlier demo, which is replaced.", file_okay=False)
+    ] = Path("runs/demo"),
+    as_json: AsJson = False,
+) -> None:
+    """Search, train a small model and report, in about two minutes.
+
+    Example: fdsl demo --out runs/demo
+    """
+    from fdsl.train.demo import demo as run
+
+    with contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext():
+        report = run(output=out, progress=sys.stderr.isatty())
+    if as_json:
+        print(json.dumps(report))
+
+
+def _open(source: str, variation: float | None, progress: Progress, few: int = 100) -> fdsl.Catalog:
+    """The catalog of that name or path, or `few` categories of the family of that name."""
+    try:
+        family_named(source)
+    except ValueError:
+        return fdsl.catalog(source, variation, progress)
+    return fdsl.search(source, few, variation=0.4 if variation is None else variation, progress=progress)
+
+
+def _view(crop_of: int | None, view_scale: tuple[float, float] | None) -> fdsl.Crop | fdsl.RandomView | None:
+    if crop_of is not None and view_scale is not None:
+        raise typer.BadParameter("expected one of --crop-of and --view-scale, not both", param_hint="--view-scale")
+    if crop_of is not None:
+        return fdsl.Crop(of=crop_of)
+    return fdsl.RandomView(scale=view_scale) if view_scale is not None else None
+
+
+def _range(text: str, option: str) -> range:
+    """`8` is the first eight, `2:8` and `0:8:2` are ranges; never empty."""
+    with contextlib.suppress(ValueError):
+        parts = [int(part) for part in text.split(":")]
+        numbers = range(*parts) if len(parts) < 4 else range(0)
+        if numbers and min(numbers) >= 0:
+            return numbers
+    raise typer.BadParameter(
+        f"{text!r}; expected a number of at least 1, or a range such as 0:20 or 0:1000:40", param_hint=option
+    )
+
+
+def _require_new(target: Path, empty_folder: bool = False) -> None:
+    """Raises an OSError before the work is done that could not be saved."""
+    if target.exists() and not (empty_folder and target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(f"{target} exists; expected a new {'or an empty folder' if empty_folder else 'name'}")
+    ancestor = next(folder for folder in target.absolute().parents if folder.exists())
+    if not ancestor.is_dir():
+        raise NotADirectoryError(f"{target}: {ancestor} is not a folder; expected one to write to")
+    if not os.access(ancestor, os.W_OK):
+        raise PermissionError(f"{target}: {ancestor} cannot be written to; expected a folder of your own")
+
+
+def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(figures))
+        return
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {entry}" for key, entry in value.items())
+        print(f"{name.replace('_', ' '):{width}}  {f'{value:,}' if isinstance(value, (int, float)) else value}")
+
+
+@contextlib.contextmanager
+def _progress_bar() -> Iterator[Progress]:
+    """A bar on stderr for each thing that is done, gone at the end; nothing where stderr is not a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total)
+            bars.update(tasks[what], completed=done, total=total)
+
+        yield report
+
+
+if __name__ == "__main__":
+    main()

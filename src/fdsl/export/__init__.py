@@ -1,0 +1,1 @@
+"""Datasets as files, for those who want files."""

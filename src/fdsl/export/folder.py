@@ -1,0 +1,61 @@
+"""A folder of PNG files, named as the published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fdsl.datasets import Dataset
+from fdsl.export.png import compact_image, png_bytes
+from fdsl.families import family_named
+from fdsl.whole_files import whole_or_nothing
+
+if TYPE_CHECKING:
+    from fdsl.candidates import Progress
+
+_BATCH_BYTES = 16 << 20
+
+
+def export_folder(dataset: Dataset, folder: Path, categories: Sequence[int], progress: Progress | None = None) -> None:
+    """Draws the pictures of some categories into a folder that appears when it is complete.
+
+    A picture is CATEGORY/CATEGORY_WW_count_P_flipF.png with weight row, pattern and flip, as the published code names
+    them; from instance 1,000 on, or where instances are fresh, CATEGORY/CATEGORY_instance_N.png.
+
+    Args:
+        dataset: what to draw; epoch 0 of a view.
+        folder: does not exist, or is empty.
+        categories: which of the catalog's.
+        progress: called with (what, done, total).
+
+    Raises:
+        OSError: it cannot be written; nothing is left behind.
+
+    >>> export_folder(dataset, Path("pictures"), categories=range(10))
+    """
+    names, count = dataset.classes, len(dataset.instances)
+    at_once, done = max(1, _BATCH_BYTES // (3 * dataset.spec.size**2)), 0
+    with whole_or_nothing(folder) as temporary:
+        temporary.mkdir()
+        for category in categories:
+            here = temporary / names[category]
+            here.mkdir()
+            for start in range(0, count, at_once):
+                numbers = dataset.instances[start : start + at_once]
+                first = category * count + start
+                images, _ = dataset.batch(range(first, first + len(numbers)))
+                for number, pixels in zip(numbers, images, strict=True):
+                    name = _file_name(dataset, names[category], int(number))
+                    (here / name).write_bytes(png_bytes(compact_image(pixels, dataset.spec)))
+                done += len(numbers)
+                if progress:
+                    progress("drawing", done, len(categories) * count)
+
+
+def _file_name(dataset: Dataset, category: str, instance: int) -> str:
+    numbering = None if dataset.fresh else family_named(dataset.catalog.family).numbering(instance)
+    if numbering is None:
+        return f"{category}_instance_{instance}.png"
+    row, pattern, flip = numbering
+    return f"{category}_{row:02d}_count_{pattern}_flip{flip}.png"
