@@ -17,7 +17,7 @@ from fdsl import Catalog, _core
 DIGESTS = {
     "point": "fdea8abf24756381",
     "point, odd size": "1c29f3c08e038ab9",
-    "fewer points than trajectories": "2aae7dc846aaf25f",
+    "fewer points than trajectories": "078082b033a4e1d1",
     "point, stored fit": "13db88f15bf7f5bd",
     "point, three channels": "9ec513b28b9156ea",
     "point, no padding": "1ee7f9f171cbaebf",

@@ -150,6 +150,13 @@ def test_a_system_without_width_goes_to_the_padding() -> None:
     assert image[6, 6:90].all()
 
 
+@pytest.mark.parametrize("pad", [0, 3])
+def test_a_single_free_pixel_takes_all_points(pad: int, catalog: Catalog) -> None:
+    images = draw(catalog, replace(POINT, size=2 * pad + 1, pad=pad))
+    assert (images[:, 0, pad, pad] == 127).all()
+    assert ((images > 0).sum((1, 2, 3)) == 1).all()
+
+
 def test_patch_per_point_lets_the_last_point_win(catalog: Catalog) -> None:
     points = draw(catalog, POINT)[0, 0] > 0
     stamped = draw(catalog, replace(POINT, draw="patch_per_point"))[0, 0] > 0

@@ -29,6 +29,7 @@ struct Grid {
     column_xor = w.mirror ? -1 : 0;
     origin += w.mirror ? rows + w.left : -w.left;
   }
+  FDSL_MEMBER int32_t index(int32_t u, int32_t v) const { return v * row_factor + (u ^ column_xor) + origin; }
 };
 
 constexpr size_t LARGEST_BYTE_GRID = 64 * 1024;
@@ -86,7 +87,7 @@ struct Painter {
         for (int i = 0; i < W; ++i) {
           const bool inside = x[i] >= bound.x0 && x[i] <= bound.x1 && y[i] >= bound.y0 && y[i] <= bound.y1;
           *sound = *sound && inside;
-          if (inside && i < active) widen(box, x[i], y[i]);
+          if (inside && i < active) widen(box, {x[i], x[i], y[i], y[i]});
         }
       }
     }
@@ -95,39 +96,29 @@ struct Painter {
     V::store(lx1, x1);
     V::store(ly0, y0);
     V::store(ly1, y1);
-    for (int i = 0; i < W; ++i) {
-      widen(box, lx0[i], ly0[i]);
-      widen(box, lx1[i], ly1[i]);
-    }
+    for (int i = 0; i < W; ++i) widen(box, {lx0[i], lx1[i], ly0[i], ly1[i]});
     if (!(box.x0 <= box.x1)) return bound;  // no point within it
     // No negative zero: which of the two zeros a minimum keeps depends on the order.
     return {box.x0 + 0.0f, box.x1 + 0.0f, box.y0 + 0.0f, box.y1 + 0.0f};
   }
 
-  static FDSL_MEMBER void widen(Box& box, float x, float y) {
-    box.x0 = x < box.x0 ? x : box.x0;
-    box.x1 = x > box.x1 ? x : box.x1;
-    box.y0 = y < box.y0 ? y : box.y0;
-    box.y1 = y > box.y1 ? y : box.y1;
+  static FDSL_MEMBER void widen(Box& box, const Box& by) {
+    box.x0 = by.x0 < box.x0 ? by.x0 : box.x0;
+    box.x1 = by.x1 > box.x1 ? by.x1 : box.x1;
+    box.y0 = by.y0 < box.y0 ? by.y0 : box.y0;
+    box.y1 = by.y1 > box.y1 ? by.y1 : box.y1;
   }
 
-  // Grid cells of points, clamped to the ring around the window's rectangle; a NaN goes there too.
-  struct Cells {
+  // Cells of points, clamped to the ring around the window's rectangle; a NaN goes there too.
+  struct Clamp {
     Float u0, u1, v0, v1;
-    Int row_factor, column_xor, origin;
-    FDSL_MEMBER Cells(const Window& w, const Grid& grid)
+    explicit FDSL_MEMBER Clamp(const Window& w)
         : u0(V::set(static_cast<float>(w.u0 + MARGIN - 1))),
           u1(V::set(static_cast<float>(w.u1 + MARGIN))),
           v0(V::set(static_cast<float>(w.v0 + MARGIN - 1))),
-          v1(V::set(static_cast<float>(w.v1 + MARGIN))),
-          row_factor(V::set(grid.row_factor)),
-          column_xor(V::set(grid.column_xor)),
-          origin(V::set(grid.origin)) {}
+          v1(V::set(static_cast<float>(w.v1 + MARGIN))) {}
     FDSL_MEMBER Int column(Float x) const { return V::truncate(V::minimum(V::maximum(x, u0), u1)); }
     FDSL_MEMBER Int row(Float y) const { return V::truncate(V::minimum(V::maximum(y, v0), v1)); }
-    FDSL_MEMBER Int index(Float x, Float y) const {
-      return V::add(V::add(V::multiply(row(y), row_factor), V::bit_xor(column(x), column_xor)), origin);
-    }
   };
 
   // The hit pixels, one bit each; the grid's stride is a multiple of 64. What `bits` holds comes after it in memory.
@@ -149,6 +140,7 @@ struct Painter {
       std::memset(bits, 0, cells / 8);
       hit_cells(w, grid, [=](uint32_t i) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
     }
+    bits[0] &= ~uint64_t{1};  // cell 0, which an empty buffer hits
     wipe_ring(w, grid, [=](int32_t i) { bits[i >> 6] &= ~(uint64_t{1} << (i & 63)); });
   }
 
@@ -158,9 +150,15 @@ struct Painter {
     System placed;
     place_system(placed, system, w.placement);
     const Maps<V> maps(placed);
-    const Cells cells(w, grid);
+    const Clamp clamp(w);
+    const Int row_factor = V::set(grid.row_factor), column_xor = V::set(grid.column_xor);
+    const Int origin = V::set(grid.origin);
+    const auto cell = [&](const Trajectories<V>& at) __attribute__((always_inline)) {
+      const Int column = V::bit_xor(clamp.column(at.x), column_xor);
+      return V::add(V::add(V::multiply(clamp.row(at.y), row_factor), column), origin);
+    };
     const int full = spec.points / TRAJECTORIES, rest = spec.points % TRAJECTORIES;
-    // Indices are read back one step after they were written, so that no load waits for its store. Index 0 is margin.
+    // Indices are read back one step after they were written, so that no load waits for its store. Cell 0 is margin.
     alignas(64) uint32_t index[2][CHUNK] = {};
     int turn = 0;
     for (int base = 0; base < TRAJECTORIES; base += CHUNK) {
@@ -174,7 +172,7 @@ struct Painter {
         const uint32_t* before = index[turn];
         for (int g = 0; g < G; ++g) {
           t[g].step(maps);
-          V::store(now + g * W, cells.index(t[g].x, t[g].y));
+          V::store(now + g * W, cell(t[g]));
           for (int i = g * W; i < g * W + W; ++i) hit(before[i]);
         }
       }
@@ -183,7 +181,7 @@ struct Painter {
         if (active <= 0) break;
         t[g].step(maps);
         uint32_t last[W];
-        V::store(last, cells.index(t[g].x, t[g].y));
+        V::store(last, cell(t[g]));
         for (int i = 0; i < W && i < active; ++i) hit(last[i]);
       }
     }
@@ -193,14 +191,13 @@ struct Painter {
   // Calls erase(index) for each cell of the ring around the window's rectangle.
   template <class Erase>
   static FDSL_MEMBER void wipe_ring(const Window& w, const Grid& grid, Erase erase) {
-    const auto at = [&](int32_t u, int32_t v) { return v * grid.row_factor + (u ^ grid.column_xor) + grid.origin; };
     for (int32_t u = w.u0 + MARGIN - 1; u <= w.u1 + MARGIN; ++u) {
-      erase(at(u, w.v0 + MARGIN - 1));
-      erase(at(u, w.v1 + MARGIN));
+      erase(grid.index(u, w.v0 + MARGIN - 1));
+      erase(grid.index(u, w.v1 + MARGIN));
     }
     for (int32_t v = w.v0 + MARGIN - 1; v <= w.v1 + MARGIN; ++v) {
-      erase(at(w.u0 + MARGIN - 1, v));
-      erase(at(w.u1 + MARGIN, v));
+      erase(grid.index(w.u0 + MARGIN - 1, v));
+      erase(grid.index(w.u1 + MARGIN, v));
     }
   }
 
@@ -212,8 +209,7 @@ struct Painter {
     System placed;
     place_system(placed, system, w.placement);
     const Maps<V> maps(placed);
-    const Grid unused(w, it, spec.size, 64);
-    const Cells cells(w, unused);
+    const Clamp clamp(w);
     constexpr int N = TRAJECTORIES / W;
     Trajectories<V> t[N];
     Int stamp[N];
@@ -228,14 +224,10 @@ struct Painter {
       alignas(64) uint32_t u[TRAJECTORIES], v[TRAJECTORIES], pattern[TRAJECTORIES];
       for (int g = 0; g < N; ++g) {
         t[g].step(maps);
-        V::store(u + g * W, cells.column(t[g].x));
-        V::store(v + g * W, cells.row(t[g].y));
-        Int r = stamp[g];
-        r = V::bit_xor(r, V::template shift_left<13>(r));
-        r = V::bit_xor(r, V::template shift_right<17>(r));
-        r = V::bit_xor(r, V::template shift_left<5>(r));
-        stamp[g] = r;
-        V::store(pattern + g * W, r);
+        V::store(u + g * W, clamp.column(t[g].x));
+        V::store(v + g * W, clamp.row(t[g].y));
+        stamp[g] = xorshift32<V>(stamp[g]);
+        V::store(pattern + g * W, stamp[g]);
       }
       const int left = spec.points - s * TRAJECTORIES, active = left < TRAJECTORIES ? left : TRAJECTORIES;
       for (int j = 0; j < active; ++j)
@@ -266,8 +258,8 @@ void dilate_bits(const uint64_t* bits, uint64_t* to, const Grid& grid, uint32_t 
   for_neighbours(neighbours, grid, [&](int down, int right) {
     for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
       uint64_t* out = to + row * words;
-      const uint64_t* in =
-          bits + (row - down) * words;  // the words beside a row are another row's margin: no hit there
+      // The words beside a row are another row's margin, where nothing is hit.
+      const uint64_t* in = bits + (row - down) * words;
       if (right == 0)
         for (int i = 0; i < words; ++i) out[i] |= in[i];
       else if (right > 0)
@@ -336,9 +328,6 @@ void draw_picture(const Task& task, void* scratch) {
     write_bits<V>(bits, grid, spec.size, task.palette, task.out);
     return;
   }
-  const auto index = [&](uint32_t u, uint32_t v) {
-    return static_cast<int32_t>(v) * grid.row_factor + (static_cast<int32_t>(u) ^ grid.column_xor) + grid.origin;
-  };
   if (spec.draw == DRAW_PATCH_PER_POINT) {
     uint8_t* stamped = static_cast<uint8_t*>(scratch);
     std::memset(stamped, 0, cells);
@@ -346,7 +335,7 @@ void draw_picture(const Task& task, void* scratch) {
     painter.visit_in_order(w, [&](int step, int, uint32_t u, uint32_t v, uint32_t r) {
       const uint32_t pattern = 1 + ((r >> 16) * 511 >> 16);  // nine bits, not all zero
       const uint8_t value = colored ? 1 + step % HUES : 1;
-      uint8_t* centre = stamped + index(u, v);
+      uint8_t* centre = stamped + grid.index(u, v);
       for (int cell = 0; cell < 9; ++cell)
         centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] =
             pattern >> cell & 1 ? value : 0;
@@ -359,10 +348,10 @@ void draw_picture(const Task& task, void* scratch) {
   std::memset(numbers, 0, cells * sizeof *numbers);
   if (spec.color == COLOR_COLOR)
     painter.visit_in_order(w, [&](int step, int j, uint32_t u, uint32_t v, uint32_t) {
-      numbers[index(u, v)] = step * TRAJECTORIES + j + 1;
+      numbers[grid.index(u, v)] = step * TRAJECTORIES + j + 1;
     });
   else
-    painter.visit_in_order(w, [&](int, int, uint32_t u, uint32_t v, uint32_t) { ++numbers[index(u, v)]; });
+    painter.visit_in_order(w, [&](int, int, uint32_t u, uint32_t v, uint32_t) { ++numbers[grid.index(u, v)]; });
   if (spec.draw == DRAW_PATCH) {
     uint32_t* grown = numbers + cells;
     std::memcpy(grown, numbers, cells * sizeof *numbers);

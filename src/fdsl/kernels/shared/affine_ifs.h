@@ -125,6 +125,12 @@ FDSL_INLINE void place_system(System& placed, const System& system, const Placem
 }
 
 // The step generator of a trajectory: Marsaglia's xorshift32 (13, 17, 5), whose zero state would never leave zero.
+template <class V>
+FDSL_INLINE typename V::Int xorshift32(typename V::Int r) {
+  r = V::bit_xor(r, V::template shift_left<13>(r));
+  r = V::bit_xor(r, V::template shift_right<17>(r));
+  return V::bit_xor(r, V::template shift_left<5>(r));
+}
 FDSL_INLINE uint32_t nonzero(uint32_t state) { return state ? state : 0x9E3779B9u; }
 
 // A system in registers: eight maps fill one AVX2 register per coefficient, and one permute picks a lane's value.
@@ -158,12 +164,8 @@ struct Trajectories {
 
   // Bound on AVX-512 by its two vector ports: 19 operations, nine of them permutes or compares that only one can do.
   FDSL_MEMBER void step(const Maps<V>& maps) {
-    typename V::Int r = state;
-    r = V::bit_xor(r, V::template shift_left<13>(r));
-    r = V::bit_xor(r, V::template shift_right<17>(r));
-    r = V::bit_xor(r, V::template shift_left<5>(r));
-    state = r;
-    const typename V::Index map = V::pick(r, maps.threshold, maps.alias);
+    state = xorshift32<V>(state);
+    const typename V::Index map = V::pick(state, maps.threshold, maps.alias);
     const typename V::Float nx = V::fma(maps.a[map], x, V::fma(maps.b[map], y, maps.e[map]));
     y = V::fma(maps.c[map], x, V::fma(maps.d[map], y, maps.f[map]));
     x = nx;

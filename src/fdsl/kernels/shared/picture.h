@@ -60,8 +60,8 @@ constexpr int MARGIN = 2;
 // width goes to the first pixel. 2^-8 of a pixel keeps rounding from pushing the extreme points out.
 FDSL_INLINE void place_axis(float low, float high, int side, int pad, double& scale, double& shift) {
   const double width = static_cast<double>(high) - static_cast<double>(low);
-  scale = width > 0.0 ? (side - 2 * pad - 1) / width : 1.0;
-  if (!(scale > 0.0)) scale = 1.0;  // one pixel between the paddings
+  const double pixels = side - 2 * pad - 1;
+  scale = width > 0.0 ? (pixels > 0.0 ? pixels : 0.5) / width : 1.0;  // 0.5: all into the one pixel that is left
   shift = pad + 0x1p-8 - scale * low;
 }
 
@@ -74,8 +74,6 @@ FDSL_INLINE Window place_window(const Spec& spec, const Instance& it, const Box&
   w.placement = {sx, 0.0, 0.0, sy, tx, ty};
   w.left = w.top = 0;
   w.mirror = it.flip & 2u;
-  // Rows of the whole picture run downwards from the top of the formula's plane (as published), so that the vertical
-  // flip is the plain one.
   w.u0 = w.v0 = spec.pad;
   w.u1 = w.v1 = spec.of - spec.pad;
   if (spec.view == VIEW_CROP) {
