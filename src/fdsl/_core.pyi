@@ -30,6 +30,7 @@ def measure(
     maps: NDArray[Any],
     instances: NDArray[np.uint8],
     spec: NDArray[np.uint8],
+    enough: NDArray[np.int32],
     out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...

@@ -23,9 +23,9 @@ _SIZE, _POINTS, _PAD, _TRAJECTORY_SEED = 512, 100_000, 6, 0
 _PIXELS = _SIZE * _SIZE
 _JUDGE = RenderSpec(size=_SIZE, points=_POINTS, pad=_PAD, draw="point")
 # The first points tell most of the bad ones: (points, pixels that they hit at least). What fills a fifth of the picture
-# in the end hit 9,535 and 19,574 or more (the least of 1,015 accepted ones), and a third of the work is left. In
+# in the end hit 9,535 and 34,130 or more (the least of 1,015 accepted ones), and a quarter of the work is left. In
 # proportion for lower rates.
-_EARLY = ((_POINTS // 8, 7_000), (_POINTS // 4, 14_000))
+_EARLY = ((_POINTS // 8, 7_000), (_POINTS // 2, 30_000))
 _EARLY_RATE = 0.2
 _LEAST_FILLING = 0.0225
 # A probe this many times as large as the unvaried picture diverges, though its trajectories end too soon to overflow:
@@ -50,7 +50,7 @@ def search(
 
     A candidate is kept if its point picture (512x512, padding 6, 100,000 points, fixed trajectories) fills at least
     `fill_rate` (Kataoka et al., ACCV 2020). One that hits fewer than 7,000 pixels with 12,500 points, or fewer than
-    14,000 with 25,000, is rejected then (fewer still, in proportion, for rates under 0.2).
+    30,000 with 50,000, is rejected then (fewer still, in proportion, for rates under 0.2).
 
     Args:
         family: "fractaldb".
@@ -161,19 +161,22 @@ def make_catalog(
     weights = formula.weights(variation)
     rows = formula.weight_rows
 
-    unvaried = _probe(formula, params, weights, np.arange(categories) * rows + UNVARIED_ROW, 0, threads, None)
+    every = np.arange(categories)
+    all_pixels = np.full(categories, _PIXELS, np.int32)
+    unvaried = _probe(formula, params, weights, every * rows + UNVARIED_ROW, 0, all_pixels, threads, None)
     translation = abs(params["affine"][..., 4:]).max((1, 2))
     sound = _stays_within(unvaried, _FARTHEST * _FARTHEST * translation)
     if not sound.all():
         raise ValueError(f"category {int(np.argmin(sound))} diverges; expected a system that stays finite")
     farthest = _FARTHEST * _extent(unvaried["box"])
-    least = np.maximum(_LEAST_FILLING * _PIXELS, 0.1 * unvaried["pixels"])
+    least = np.ceil(np.maximum(_LEAST_FILLING * _PIXELS, 0.1 * unvaried["pixels"])).astype(np.int32)
 
     shrink = np.full(categories * rows, SHRINK_STEPS, np.uint8)
     boxes = np.repeat(unvaried["box"], rows, 0)  # what shrinks all the way is the unvaried one
     open_rows = np.flatnonzero(np.arange(categories * rows) % rows != UNVARIED_ROW)
     for step in range(SHRINK_STEPS, 0, -1):
-        probes = _probe(formula, params, weights, open_rows, step, threads, progress if step == SHRINK_STEPS else None)
+        shown = progress if step == SHRINK_STEPS else None
+        probes = _probe(formula, params, weights, open_rows, step, least, threads, shown)
         category = open_rows // rows
         passed = _stays_within(probes, farthest[category]) & (probes["pixels"] >= least[category])
         boxes[open_rows[passed]] = probes["box"][passed]
@@ -215,15 +218,18 @@ def _probe(
     weights: NDArray[np.float64],
     which: NDArray[np.int64],
     step: int,
+    enough: NDArray[np.int32],
     threads: int,
     progress: Progress | None,
 ) -> NDArray[np.void]:
+    """Measurements of (category, row) pairs, numbered category by category; pixels as far as `enough` needs them."""
     # In blocks, so that Ctrl-C is heard and a progress bar moves.
     results = [np.zeros(0, cpu.MEASUREMENT)]
     for start in range(0, len(which), _BLOCK):
         categories, rows = np.divmod(which[start : start + _BLOCK], formula.weight_rows)
         factors = formula.effective_factors(weights, rows, np.full(len(rows), step, np.uint8))
-        results.append(cpu.measure(params, formula.probes(categories, factors), _JUDGE, _TRAJECTORY_SEED, threads))
+        records = formula.probes(categories, factors)
+        results.append(cpu.measure(params, records, _JUDGE, _TRAJECTORY_SEED, threads, enough[categories]))
         if progress:
             progress("probing variations", min(start + _BLOCK, len(which)), len(which))
     return np.concatenate(results)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
 from fdsl.rendering import Crop, RandomView, RenderSpec
@@ -100,9 +100,18 @@ def draw(
 
 
 def measure(
-    params: Mapping[str, NDArray[Any]], instances: NDArray[np.void], spec: RenderSpec, seed: int, threads: int
+    params: Mapping[str, NDArray[Any]],
+    instances: NDArray[np.void],
+    spec: RenderSpec,
+    seed: int,
+    threads: int,
+    enough: ArrayLike = np.iinfo(np.int32).max,
 ) -> NDArray[np.void]:
-    """Point pictures judged, not kept: MEASUREMENT records of box, count of hit pixels, and finiteness, (B,)."""
+    """Point pictures judged, not kept: MEASUREMENT records of box, count of hit pixels, and finiteness, (B,).
+
+    `enough` is one number for all or int (B,). A count may end before it is complete: once that many pixels are hit, or
+    if an eighth of the points hit less than an eighth of them. What is not finite is not counted.
+    """
     result = np.zeros(len(instances), MEASUREMENT)
     _core.measure(
         kernel_name(),
@@ -111,6 +120,7 @@ def measure(
         params["maps"],
         _bytes(instances),
         _record(spec, seed),
+        np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
         _bytes(result),
         threads,
     )

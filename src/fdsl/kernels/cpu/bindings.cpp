@@ -68,14 +68,15 @@ void draw(const std::string& kernel, const Affine& affine, const Matrix<const do
 
 void measure(const std::string& kernel, const Affine& affine, const Matrix<const double>& probability,
              const Vector<const int32_t>& maps, const InstanceRows& instances, const SpecBytes& spec_bytes,
-             const Rows<uint8_t, sizeof(Measurement)>& out, int threads) {
+             const Vector<const int32_t>& enough, const Rows<uint8_t, sizeof(Measurement)>& out, int threads) {
   const Parameters parameters = parameters_of(affine, probability, maps);
   const Spec& spec = *reinterpret_cast<const Spec*>(spec_bytes.data());
-  if (out.shape(0) != instances.shape(0)) throw std::invalid_argument("out does not fit the batch");
+  if (out.shape(0) != instances.shape(0) || enough.shape(0) != instances.shape(0))
+    throw std::invalid_argument("out does not fit the batch");
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
   measure_batch(chosen, parameters, reinterpret_cast<const Instance*>(instances.data()), instances.shape(0), spec,
-                reinterpret_cast<Measurement*>(out.data()), threads);
+                enough.data(), reinterpret_cast<Measurement*>(out.data()), threads);
 }
 
 }  // namespace
@@ -95,7 +96,7 @@ NB_MODULE(_core, module) {
              "Draws instances into out, uint8 (B, channels, size, size).");
   module.def("measure", &measure, nb::arg("kernel"), nb::arg("affine").noconvert(), nb::arg("probability").noconvert(),
              nb::arg("maps").noconvert(), nb::arg("instances").noconvert(), nb::arg("spec").noconvert(),
-             nb::arg("out").noconvert(), nb::arg("threads"),
+             nb::arg("enough").noconvert(), nb::arg("out").noconvert(), nb::arg("threads"),
              "Box, count of hit pixels and finiteness of each instance's point picture.");
   module.def(
       "philox",

@@ -76,9 +76,10 @@ void draw_batch(const Kernel& kernel, const Parameters& parameters, const Instan
 }
 
 void measure_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
-                   const Spec& spec, Measurement* out, int threads) {
-  share(count, threads, scratch_bytes(spec),
-        [&](size_t i, void* scratch) { out[i] = kernel.measure(make_task(parameters, instances[i], spec), scratch); });
+                   const Spec& spec, const int32_t* enough, Measurement* out, int threads) {
+  share(count, threads, scratch_bytes(spec), [&](size_t i, void* scratch) {
+    out[i] = kernel.measure(make_task(parameters, instances[i], spec), enough[i], scratch);
+  });
 }
 
 }  // namespace fdsl

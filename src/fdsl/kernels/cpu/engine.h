@@ -38,7 +38,7 @@ struct Measurement {
 struct Kernel {
   const char* name;
   void (*draw)(const Task&, void* scratch);
-  Measurement (*measure)(const Task&, void* scratch);
+  Measurement (*measure)(const Task&, int32_t enough, void* scratch);
 };
 
 extern const Kernel kernel_portable;
@@ -63,6 +63,6 @@ struct Parameters {
 void draw_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
                 const Spec& spec, const Palette& palette, uint8_t* out, int threads);
 void measure_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
-                   const Spec& spec, Measurement* out, int threads);
+                   const Spec& spec, const int32_t* enough, Measurement* out, int threads);
 
 }  // namespace fdsl

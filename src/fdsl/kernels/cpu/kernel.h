@@ -125,7 +125,7 @@ struct Painter {
   //
   // A small grid is hit as bytes and packed: a byte takes one store, a bit a load too. A larger one leaves the
   // first-level cache as bytes, and does not as bits.
-  void paint_bits(const Window& w, const Grid& grid, uint64_t* bits) const {
+  void paint_bits(const Window& w, const Grid& grid, int points, uint64_t* bits) const {
     const size_t cells = static_cast<size_t>(grid.rows) * grid.stride;
     if (w.u0 >= w.u1 || w.v0 >= w.v1) {
       std::memset(bits, 0, cells / 8);
@@ -134,11 +134,11 @@ struct Painter {
     if (cells <= LARGEST_BYTE_GRID) {
       uint8_t* bytes = reinterpret_cast<uint8_t*>(bits + cells / 64);
       std::memset(bytes, 0, cells);
-      hit_cells(w, grid, [=](uint32_t i) { bytes[i] = 1; });
+      hit_cells(w, grid, points, [=](uint32_t i) { bytes[i] = 1; });
       for (size_t i = 0; i < cells / 64; ++i) bits[i] = V::gather(bytes + 64 * i);
     } else {
       std::memset(bits, 0, cells / 8);
-      hit_cells(w, grid, [=](uint32_t i) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
+      hit_cells(w, grid, points, [=](uint32_t i) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
     }
     bits[0] &= ~uint64_t{1};  // cell 0, which an empty buffer hits
     wipe_ring(w, grid, [=](int32_t i) { bits[i >> 6] &= ~(uint64_t{1} << (i & 63)); });
@@ -146,7 +146,7 @@ struct Painter {
 
   // Calls hit(index) for the cell of each point. Order does not matter, so trajectories go in chunks.
   template <class Hit>
-  FDSL_MEMBER void hit_cells(const Window& w, const Grid& grid, Hit hit) const {
+  FDSL_MEMBER void hit_cells(const Window& w, const Grid& grid, int points, Hit hit) const {
     System placed;
     place_system(placed, system, w.placement);
     const Maps<V> maps(placed);
@@ -157,7 +157,7 @@ struct Painter {
       const Int column = V::bit_xor(clamp.column(at.x), column_xor);
       return V::add(V::add(V::multiply(clamp.row(at.y), row_factor), column), origin);
     };
-    const int full = spec.points / TRAJECTORIES, rest = spec.points % TRAJECTORIES;
+    const int full = points / TRAJECTORIES, rest = points % TRAJECTORIES;
     // Indices are read back one step after they were written, so that no load waits for its store. Cell 0 is margin.
     alignas(64) uint32_t index[2][CHUNK] = {};
     int turn = 0;
@@ -173,7 +173,9 @@ struct Painter {
         for (int g = 0; g < G; ++g) {
           t[g].step(maps);
           V::store(now + g * W, cell(t[g]));
-          for (int i = g * W; i < g * W + W; ++i) hit(before[i]);
+          const uint32_t* cells = before + g * W;
+#pragma GCC unroll 16
+          for (int i = 0; i < W; ++i) hit(cells[i]);
         }
       }
       for (int g = 0; g < G; ++g) {
@@ -270,26 +272,49 @@ void dilate_bits(const uint64_t* bits, uint64_t* to, const Grid& grid, uint32_t 
   });
 }
 
+// Sixty-four bytes of each channel's plane from sixty-four bits.
+//
+// A batch is larger than the caches and read much later: written past them, whole lines at a time, it costs no load of
+// what was there before and leaves the bits where they are (a third less time for large batches of 512x512).
+template <class V>
+FDSL_INLINE void write_line(uint64_t bits, size_t plane, const Palette& palette, uint8_t* to) {
+  for (int c = 0; c < palette.channels; ++c, to += plane) {
+    const uint8_t value = palette.value[palette.channels + c];
+    if (reinterpret_cast<uintptr_t>(to) % 32 == 0)
+      V::stream(bits, value, to);
+    else
+      V::spread(bits, value, to);
+  }
+}
+
 template <class V>
 void write_bits(const uint64_t* bits, const Grid& grid, int size, const Palette& palette, uint8_t* out) {
   const int words = grid.stride / 64;
-  for (int row = 0; row < size; ++row) {
-    const uint64_t* in = bits + (row + MARGIN) * words;
-    for (int column = 0; column < size; column += 64) {
-      const int i = column / 64;
-      const uint64_t here = in[i] >> MARGIN | (i + 1 < words ? in[i + 1] << (64 - MARGIN) : 0);
-      for (int c = 0; c < palette.channels; ++c) {
-        uint8_t* to = out + (static_cast<size_t>(c) * size + row) * size + column;
-        const uint8_t value = palette.value[palette.channels + c];
-        if (column + 64 <= size) {
-          V::spread(here, value, to);
-        } else {
-          alignas(64) uint8_t tail[64];
-          V::spread(here, value, tail);
-          std::memcpy(to, tail, size - column);
-        }
-      }
+  const size_t plane = static_cast<size_t>(size) * size;
+  uint64_t line =
+      0;  // rows follow each other without a gap, so a line may hold the end of one and the start of the next
+  int held = 0;
+  uint8_t* to = out;
+  for (int row = MARGIN; row < size + MARGIN; ++row) {
+    const uint64_t* in = bits + row * words;
+    for (int column = 0; column < size; column += 64, ++in) {
+      const int count = size - column < 64 ? size - column : 64;
+      uint64_t here = in[0] >> MARGIN | (column + 64 < grid.stride ? in[1] << (64 - MARGIN) : 0);
+      if (count < 64) here &= (uint64_t{1} << count) - 1;
+      line |= here << held;
+      held += count;
+      if (held < 64) continue;
+      write_line<V>(line, plane, palette, to);
+      to += 64;
+      held -= 64;
+      line = held ? here >> (count - held) : 0;
     }
+  }
+  V::finish_streams();
+  for (int c = 0; c < palette.channels && held; ++c) {
+    alignas(64) uint8_t tail[64];
+    V::spread(line, palette.value[palette.channels + c], tail);
+    std::memcpy(to + c * plane, tail, held);
   }
 }
 
@@ -319,7 +344,7 @@ void draw_picture(const Task& task, void* scratch) {
   if (bits_only) {
     // A word before and after each plane, for the dilation's shifts.
     uint64_t* bits = static_cast<uint64_t*>(scratch) + 8;
-    painter.paint_bits(w, grid, bits);
+    painter.paint_bits(w, grid, spec.points, bits);
     if (spec.draw == DRAW_PATCH) {
       uint64_t* grown = bits + cells / 64 + 8;
       dilate_bits<V>(bits, grown, grid, task.instance->neighbours);
@@ -372,18 +397,28 @@ void draw_picture(const Task& task, void* scratch) {
                 [](uint32_t count) { return count < DENSITY_LEVELS ? count : DENSITY_LEVELS - 1; });
 }
 
+// Box and hit pixels of a point picture. With an eighth of the points the count ends if `enough` pixels are hit, or
+// not an eighth of them: later points hit fewer new pixels than earlier ones. Nearly all pictures end there.
 template <class V>
-Measurement measure_picture(const Task& task, void* scratch) {
+Measurement measure_picture(const Task& task, int32_t enough, void* scratch) {
   const Spec& spec = *task.spec;
   const Painter<V> painter(spec, *task.instance, task.affine, task.probability, task.maps);
-  Measurement result;
+  Measurement result = {};
   result.box = painter.own_box(task.instance->box, &result.finite);
+  if (!result.finite) return result;
   const Window w = place_window(spec, *task.instance, result.box);
   const Grid grid(w, *task.instance, spec.size, (spec.size + 2 * MARGIN + 63) / 64 * 64);
   uint64_t* bits = static_cast<uint64_t*>(scratch) + 8;
-  painter.paint_bits(w, grid, bits);
-  result.pixels = 0;
-  for (int i = 0; i < grid.rows * grid.stride / 64; ++i) result.pixels += __builtin_popcountll(bits[i]);
+  const auto count = [&](int points) {
+    painter.paint_bits(w, grid, points, bits);
+    int32_t pixels = 0;
+    for (int i = 0; i < grid.rows * grid.stride / 64; ++i) pixels += __builtin_popcountll(bits[i]);
+    return pixels;
+  };
+  const int first = spec.points / 8;
+  if (enough <= first) result.pixels = count(first);
+  const bool decided = enough <= first && (result.pixels >= enough || result.pixels < enough / 8);
+  if (!decided) result.pixels = count(spec.points);
   return result;
 }
 

@@ -66,18 +66,26 @@ struct Avx2 {
     const uint32_t high = _mm256_movemask_epi8(_mm256_cmpeq_epi8(_mm256_loadu_si256(bytes + 1), zero));
     return ~(low | static_cast<uint64_t>(high) << 32);
   }
-  // 64 bits to 64 bytes of 0 or `value`.
-  static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) {
+  // Half a word of bits to 32 bytes of 0 or `value`.
+  static FDSL_MEMBER __m256i spread_half(uint32_t bits, uint8_t value) {
     const __m256i copy =
         _mm256_setr_epi64x(0x0000000000000000, 0x0101010101010101, 0x0202020202020202, 0x0303030303030303);
     const __m256i bit = _mm256_set1_epi64x(static_cast<int64_t>(0x8040201008040201ull));
-    for (int half = 0; half < 2; ++half) {
-      const __m256i word = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int32_t>(bits >> 32 * half)), copy);
-      const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(word, bit), bit);
-      _mm256_storeu_si256(reinterpret_cast<__m256i*>(to) + half,
-                          _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value))));
-    }
+    const __m256i word = _mm256_shuffle_epi8(_mm256_set1_epi32(static_cast<int32_t>(bits)), copy);
+    const __m256i set = _mm256_cmpeq_epi8(_mm256_and_si256(word, bit), bit);
+    return _mm256_and_si256(set, _mm256_set1_epi8(static_cast<char>(value)));
   }
+  // 64 bits to 64 bytes of 0 or `value`.
+  static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), spread_half(static_cast<uint32_t>(bits), value));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to) + 1, spread_half(static_cast<uint32_t>(bits >> 32), value));
+  }
+  // The same past the caches, where `to` is aligned to 32 bytes.
+  static FDSL_MEMBER void stream(uint64_t bits, uint8_t value, uint8_t* to) {
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), spread_half(static_cast<uint32_t>(bits), value));
+    _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + 1, spread_half(static_cast<uint32_t>(bits >> 32), value));
+  }
+  static FDSL_MEMBER void finish_streams() { _mm_sfence(); }
 };
 
 }  // namespace fdsl

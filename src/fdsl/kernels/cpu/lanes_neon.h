@@ -71,6 +71,8 @@ struct Neon {
   }
   static FDSL_MEMBER uint64_t gather(const uint8_t* from) { return gather_bits(from); }
   static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
+  static FDSL_MEMBER void stream(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
+  static FDSL_MEMBER void finish_streams() {}
 };
 
 }  // namespace fdsl
