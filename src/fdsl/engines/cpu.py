@@ -105,7 +105,7 @@ def measure(
     spec: RenderSpec,
     seed: int,
     threads: int,
-    enough: ArrayLike = np.iinfo(np.int32).max,
+    enough: ArrayLike = 2**31 - 1,
 ) -> NDArray[np.void]:
     """Point pictures judged, not kept: MEASUREMENT records of box, count of hit pixels, and finiteness, (B,).
 

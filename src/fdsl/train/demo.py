@@ -1,0 +1,184 @@
+"""The main job in two minutes on two processor cores: search, train on the real-time feed, report."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import fdsl
+from fdsl.engines import cpu
+from fdsl.train.progress import progress_bars
+
+_MODEL = "resnet10t"
+_CATEGORIES = 100
+# Small pictures make quick steps; the count of points per pixel keeps the shape inside the outline.
+_SPEC = fdsl.RenderSpec(size=48, points=50_000, draw="point", color="density", pad=1)
+# 25 variations x 10 patterns, none of them flipped: with the flips it takes about four times as long to learn as much.
+_INSTANCES = range(0, 1000, 4)
+_ENGINE_SECONDS = 2.0
+
+
+def demo(output: str | os.PathLike[str] = "runs/demo", seconds: float = 90.0, progress: bool = True) -> dict[str, Any]:
+    """Searches 100 FractalDB categories, trains timm's resnet10t on them as they are drawn, and reports.
+
+    The folder gets `contact_sheet.png`, `curves.png`, `report.json`, `log.csv`, `catalog.safetensors` and `last.ckpt`.
+    It appears when all is done: a demo that is interrupted leaves nothing, and an earlier one as it was.
+
+    Args:
+        output: the folder; an earlier demo in it is replaced.
+        seconds: time to train for; the rest takes about half a minute.
+        progress: show a bar. The table of the figures comes in any case.
+
+    Returns:
+        What `report.json` holds: a `PretrainReport`'s fields, `engine_images_per_s` (Dataset.batch alone, all threads),
+        `kernel`, `search_seconds` and `total_seconds`.
+
+    Raises:
+        FileExistsError: the folder holds something else than a demo.
+        OSError: it cannot be written.
+        KeyboardInterrupt: Ctrl-C.
+
+    >>> report = demo(seconds=90)  # doctest: +SKIP
+    >>> report["held_out_accuracy"] >= 0.5
+    True
+    """
+    began = time.perf_counter()
+    folder = Path(output)
+    if folder.exists() and not _is_demo(folder):
+        raise FileExistsError(f"{folder} holds something else than a demo; expected a new, an empty or a demo's folder")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as name:
+        work = Path(name) / "run"
+        try:
+            report = _run(work, seconds, progress, began)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(f"interrupted; {folder} is as it was") from None
+        if folder.exists():
+            shutil.rmtree(folder)
+        work.rename(folder)
+    _print(report, folder)
+    return report
+
+
+def _run(folder: Path, seconds: float, progress: bool, began: float) -> dict[str, Any]:
+    with progress_bars(progress) as bars:
+        task = bars.add_task("loading torch", total=None, note="")
+        from fdsl.train.pretraining import LOG, REPORT, pretrain
+
+        bars.remove_task(task)
+
+        searching = time.perf_counter()
+        tasks: dict[str, Any] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, note="")
+            bars.update(tasks[what], completed=done)
+
+        catalog = fdsl.search("fractaldb", categories=_CATEGORIES, progress=show)
+        search_seconds = time.perf_counter() - searching
+        train, held_out = fdsl.Dataset(catalog, _INSTANCES, _SPEC).split(0.9)
+        engine_speed = _engine_speed(train, lambda done: show("drawing alone", round(100 * done), 100))
+        trained = pretrain(
+            train,
+            _MODEL,
+            output=folder,
+            seconds=seconds,
+            held_out=held_out,
+            held_out_images=2000,
+            batch_size=32,
+            learning_rate=3e-3,
+            progress=bars,
+        )
+
+        from fdsl.contact_sheet import contact_sheet
+
+        shown = fdsl.Dataset(catalog, _INSTANCES, replace(_SPEC, size=128))  # as training sees them, larger
+        contact_sheet(shown, categories=10, instances=8).save(folder / "contact_sheet.png")
+        _draw_curves(folder / LOG, folder / "curves.png")
+        catalog.save(folder / "catalog.safetensors")
+    report = asdict(trained) | {
+        "engine_images_per_s": round(engine_speed, 1),
+        "kernel": cpu.kernel_name(),
+        "search_seconds": round(search_seconds, 2),
+        "total_seconds": round(time.perf_counter() - began, 1),
+    }
+    (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
+    return report
+
+
+def _is_demo(folder: Path) -> bool:
+    if not folder.is_dir():
+        return False
+    if not any(folder.iterdir()):
+        return True
+    try:
+        return "engine_images_per_s" in json.loads((folder / "report.json").read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _engine_speed(dataset: fdsl.Dataset, show: Callable[[float], None]) -> float:
+    """Images/s of `Dataset.batch` with all threads, random indices."""
+    generator = np.random.default_rng(0)
+    images, began = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - began) < _ENGINE_SECONDS:
+        images += len(dataset.batch(generator.integers(0, len(dataset), 1024))[1])
+        show(min(1.0, (time.perf_counter() - began) / _ENGINE_SECONDS))
+    return images / elapsed
+
+
+def _draw_curves(log: Path, image: Path) -> None:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    with log.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    panels = figure.subplots(1, 2)
+    for panel, column, factor, label, style in (
+        (panels[0], "loss", 1, "training loss (nats)", "-"),
+        (panels[1], "held_out_accuracy", 100, "held-out accuracy (%)", "o-"),
+    ):
+        points = [(int(row["step"]), factor * float(row[column])) for row in rows if row[column]]
+        panel.plot(*zip(*points, strict=True), style, color="#2a6f97", markersize=4, linewidth=1.5)
+        panel.set(xlabel="step", ylabel=label, xlim=(0, None), ylim=(0, 100 if factor == 100 else None))
+        panel.spines[["top", "right"]].set_visible(False)
+        panel.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+        panel.set_axisbelow(True)
+    panels[1].axhline(100 / _CATEGORIES, color="#999999", linewidth=1, linestyle="--")
+    panels[1].text(points[-1][0], 100 / _CATEGORIES + 1, "chance", color="#777777", horizontalalignment="right")
+    figure.savefig(image)
+
+
+def _print(report: dict[str, Any], folder: Path) -> None:
+    table = Table(title=f"{_CATEGORIES} FractalDB categories, {report['model']}, {_SPEC.size} px, {report['device']}")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    for name, value in (
+        (f"engine alone ({report['kernel']})", f"{report['engine_images_per_s']:,.0f} images/s"),
+        ("training", f"{report['images_per_s']:,.0f} images/s"),
+        ("share of the step spent waiting for data", f"{report['waiting_share']:.1%}"),
+        (f"accuracy on {report['held_out_images']:,} held-out images", f"{report['held_out_accuracy']:.1%}"),
+        ("accuracy by chance", f"{1 / _CATEGORIES:.1%}"),
+        ("search", f"{report['search_seconds']:.1f} s"),
+        ("all together", f"{report['total_seconds']:.0f} s"),
+    ):
+        table.add_row(name, value)
+    console = Console()
+    console.print(table)
+    for file in ("contact_sheet.png", "curves.png", "report.json", "catalog.safetensors", "last.ckpt"):
+        console.print(str(folder / file), soft_wrap=True, highlight=False)
