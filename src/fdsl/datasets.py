@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
@@ -204,7 +203,7 @@ class Dataset:
         positions = np.where(positions < 0, positions + len(self), positions)
         shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
         if out is None:
-            out = _aligned_empty(shape)
+            out = np.empty(shape, np.uint8)
         elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
             raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous uint8 {shape}")
         if threads is not None and (not isinstance(threads, int) or threads < 1):
@@ -246,14 +245,6 @@ def pil_image(pixels: Images) -> Any:
     from PIL import Image
 
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-
-
-def _aligned_empty(shape: tuple[int, ...]) -> Images:
-    # To a cache line: the kernels write whole ones past the caches.
-    size = math.prod(shape)
-    memory = np.empty(size + 64, np.uint8)
-    start = -memory.ctypes.data % 64
-    return memory[start : start + size].reshape(shape)
 
 
 def _instance_numbers(instances: Any) -> range | NDArray[np.int64]:

@@ -272,50 +272,42 @@ void dilate_bits(const uint64_t* bits, uint64_t* to, const Grid& grid, uint32_t 
   });
 }
 
-// Sixty-four bytes of each channel's plane from sixty-four bits.
+// One channel's plane, uint8 (size, size), from the grid's bits.
 //
-// A batch is larger than the caches and read much later: written past them, whole lines at a time, it costs no load of
-// what was there before and leaves the bits where they are (a third less time for large batches of 512x512).
+// A batch is larger than the caches and read much later: whole cache lines are written past them, which costs no load
+// of what was there before and leaves the bits where they are (a third less time for large batches of 512x512
+// pictures). Rows follow each other without a gap, so a line may hold the end of one and the start of the next.
 template <class V>
-FDSL_INLINE void write_line(uint64_t bits, size_t plane, const Palette& palette, uint8_t* to) {
-  for (int c = 0; c < palette.channels; ++c, to += plane) {
-    const uint8_t value = palette.value[palette.channels + c];
-    if (reinterpret_cast<uintptr_t>(to) % 32 == 0)
-      V::stream(bits, value, to);
-    else
-      V::spread(bits, value, to);
-  }
-}
-
-template <class V>
-void write_bits(const uint64_t* bits, const Grid& grid, int size, const Palette& palette, uint8_t* out) {
+void write_bits(const uint64_t* bits, const Grid& grid, int size, uint8_t value, uint8_t* to) {
   const int words = grid.stride / 64;
-  const size_t plane = static_cast<size_t>(size) * size;
-  uint64_t line =
-      0;  // rows follow each other without a gap, so a line may hold the end of one and the start of the next
-  int held = 0;
-  uint8_t* to = out;
+  unsigned __int128 line = 0;
+  int held = 0, wanted = 64 - static_cast<int>(reinterpret_cast<uintptr_t>(to) % 64);
+  const auto write_part = [&](int count) {
+    alignas(64) uint8_t part[64];
+    V::spread(static_cast<uint64_t>(line), value, part);
+    std::memcpy(to, part, count);
+  };
   for (int row = MARGIN; row < size + MARGIN; ++row) {
     const uint64_t* in = bits + row * words;
     for (int column = 0; column < size; column += 64, ++in) {
       const int count = size - column < 64 ? size - column : 64;
       uint64_t here = in[0] >> MARGIN | (column + 64 < grid.stride ? in[1] << (64 - MARGIN) : 0);
       if (count < 64) here &= (uint64_t{1} << count) - 1;
-      line |= here << held;
+      line |= static_cast<unsigned __int128>(here) << held;
       held += count;
-      if (held < 64) continue;
-      write_line<V>(line, plane, palette, to);
-      to += 64;
-      held -= 64;
-      line = held ? here >> (count - held) : 0;
+      if (held < wanted) continue;
+      if (wanted == 64)
+        V::stream(static_cast<uint64_t>(line), value, to);
+      else
+        write_part(wanted);
+      line >>= wanted;
+      held -= wanted;
+      to += wanted;
+      wanted = 64;
     }
   }
+  write_part(held);
   V::finish_streams();
-  for (int c = 0; c < palette.channels && held; ++c) {
-    alignas(64) uint8_t tail[64];
-    V::spread(line, palette.value[palette.channels + c], tail);
-    std::memcpy(to + c * plane, tail, held);
-  }
 }
 
 // Cells of any type through the palette; entry(cell) names the palette's row.
@@ -350,7 +342,10 @@ void draw_picture(const Task& task, void* scratch) {
       dilate_bits<V>(bits, grown, grid, task.instance->neighbours);
       bits = grown;
     }
-    write_bits<V>(bits, grid, spec.size, task.palette, task.out);
+    const Palette& palette = task.palette;
+    for (int c = 0; c < palette.channels; ++c)
+      write_bits<V>(bits, grid, spec.size, palette.value[palette.channels + c],
+                    task.out + static_cast<size_t>(c) * spec.size * spec.size);
     return;
   }
   if (spec.draw == DRAW_PATCH_PER_POINT) {

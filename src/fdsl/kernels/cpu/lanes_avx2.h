@@ -80,7 +80,7 @@ struct Avx2 {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), spread_half(static_cast<uint32_t>(bits), value));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(to) + 1, spread_half(static_cast<uint32_t>(bits >> 32), value));
   }
-  // The same past the caches, where `to` is aligned to 32 bytes.
+  // The same past the caches, to a cache line.
   static FDSL_MEMBER void stream(uint64_t bits, uint8_t value, uint8_t* to) {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(to), spread_half(static_cast<uint32_t>(bits), value));
     _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + 1, spread_half(static_cast<uint32_t>(bits >> 32), value));

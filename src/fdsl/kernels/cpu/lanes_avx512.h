@@ -66,11 +66,9 @@ struct Avx512 {
   static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) {
     _mm512_storeu_si512(to, _mm512_maskz_set1_epi8(bits, static_cast<char>(value)));
   }
-  // The same past the caches, where `to` is aligned to 32 bytes.
+  // The same past the caches, to a cache line.
   static FDSL_MEMBER void stream(uint64_t bits, uint8_t value, uint8_t* to) {
-    const __m512i bytes = _mm512_maskz_set1_epi8(bits, static_cast<char>(value));
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(to), _mm512_castsi512_si256(bytes));
-    _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + 1, _mm512_extracti64x4_epi64(bytes, 1));
+    _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_maskz_set1_epi8(bits, static_cast<char>(value)));
   }
   static FDSL_MEMBER void finish_streams() { _mm_sfence(); }
 };
