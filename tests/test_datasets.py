@@ -152,7 +152,7 @@ def test_loader_workers_give_the_same_images_epoch_after_epoch(
     torch = pytest.importorskip("torch")
     catalog.save(tmp_path / "catalog.safetensors")
     dataset = Dataset(Catalog.load(tmp_path / "catalog.safetensors"), 10, SPEC)
-    assert len(pickle.dumps(dataset)) < 4000  # the catalog goes as its path
+    assert len(pickle.dumps(dataset)) < 20_000  # the catalog goes as its path
     dataset.batch(range(4), threads=2)  # a fork after threads have run
     loader = torch.utils.data.DataLoader(
         dataset, batch_size=16, num_workers=2, persistent_workers=True, multiprocessing_context=start_method

@@ -58,7 +58,7 @@ def test_the_plain_picture_stands_as_the_published_one(published_catalog: Catalo
 def test_a_patch_is_a_dilation_by_the_largest_value(color: str, catalog: Catalog) -> None:
     spec = replace(POINT, color=color, channels=3)
     points, patches = (draw(catalog, replace(spec, draw=kind), range(80, 120, 4)) for kind in ("point", "patch"))
-    palette = {tuple(value): rank for rank, value in enumerate(spec.palette().tolist())}
+    palette = {tuple(value): rank for rank, value in enumerate(spec.palette.tolist())}
     for number, (before, after) in enumerate(zip(points, patches, strict=True)):
         category, pattern = divmod(number, 10)
         bits = int(keyed.words(1, keyed.Purpose.PATCH, category, pattern)[0] & 255)
@@ -171,7 +171,7 @@ def test_patch_per_point_lets_the_last_point_win(catalog: Catalog) -> None:
 def test_hues_are_the_published_ones_as_rgb() -> None:
     import colorsys
 
-    palette = RenderSpec(color="color").palette()
+    palette = RenderSpec(color="color").palette
     assert palette[0].tolist() == [0, 0, 0]
     for step, value in enumerate(palette[1:]):
         exact = np.array(colorsys.hsv_to_rgb(step / 128, 0.75, 0.75)) * 255
@@ -180,7 +180,7 @@ def test_hues_are_the_published_ones_as_rgb() -> None:
 
 
 def test_density_rises_with_the_count() -> None:
-    palette = RenderSpec(color="density").palette()[:, 0].astype(int)
+    palette = RenderSpec(color="density").palette[:, 0].astype(int)
     assert palette[0] == 0
     assert palette[1] > 0
     assert (np.diff(palette) >= 0).all()

@@ -116,5 +116,5 @@ def test_hues_and_counts_follow_the_points(contractive: fdsl.Catalog) -> None:
     for color, entries in (("color", np.where(last >= 0, 1 + last // 256 % 128, 0)), ("density", counts)):
         spec = RenderSpec(size=size, points=count, draw="point", pad=pad, color=color, fit="stored", channels=3)
         image, _ = fdsl.Dataset(contractive, range(81, 82), spec, seed=9)[0]
-        expected = spec.palette()[entries].transpose(2, 0, 1)
+        expected = spec.palette[entries].transpose(2, 0, 1)
         assert (image != expected).any(0).mean() < 0.005

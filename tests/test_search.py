@@ -100,9 +100,8 @@ def test_continuous_instances_are_not_empty_either(published_catalog: fdsl.Catal
 
 def test_continuous_factors_lie_between_neighbouring_rows(catalog: fdsl.Catalog) -> None:
     family, numbers = FractalDB(), np.arange(1000, 9000, 4)
-    weights = family.weights(0.4)
     records = family.instances(
-        weights=weights, shrink=catalog.shrink, boxes=catalog.boxes, seed=0,
+        factors=family.factors(0.4), shrink=catalog.shrink, boxes=catalog.boxes, seed=0,
         categories=np.zeros(len(numbers), np.int64), numbers=numbers,
     )  # fmt: skip
     varied = (records["factor"] != 1).sum(1)

@@ -158,12 +158,12 @@ def make_catalog(
     formula.check_values(params)
     check_variation(variation)
     threads = threads or cpu.default_threads()
-    weights = formula.weights(variation)
+    factors = formula.factors(variation)
     rows = formula.weight_rows
 
     every = np.arange(categories)
     all_pixels = np.full(categories, _PIXELS, np.int32)
-    unvaried = _probe(formula, params, weights, every * rows + UNVARIED_ROW, 0, all_pixels, threads, None)
+    unvaried = _probe(formula, params, factors, every * rows + UNVARIED_ROW, 0, all_pixels, threads, None)
     translation = abs(params["affine"][..., 4:]).max((1, 2))
     sound = _stays_within(unvaried, _FARTHEST * _FARTHEST * translation)
     if not sound.all():
@@ -176,7 +176,7 @@ def make_catalog(
     open_rows = np.flatnonzero(np.arange(categories * rows) % rows != UNVARIED_ROW)
     for step in range(SHRINK_STEPS, 0, -1):
         shown = progress if step == SHRINK_STEPS else None
-        probes = _probe(formula, params, weights, open_rows, step, least, threads, shown)
+        probes = _probe(formula, params, factors, open_rows, step, least, threads, shown)
         category = open_rows // rows
         passed = _stays_within(probes, farthest[category]) & (probes["pixels"] >= least[category])
         boxes[open_rows[passed]] = probes["box"][passed]
@@ -215,7 +215,7 @@ def _judge(
 def _probe(
     formula: FractalDB,
     params: Mapping[str, NDArray[Any]],
-    weights: NDArray[np.float64],
+    factors: NDArray[np.float64],
     which: NDArray[np.int64],
     step: int,
     enough: NDArray[np.int32],
@@ -227,8 +227,7 @@ def _probe(
     results = [np.zeros(0, cpu.MEASUREMENT)]
     for start in range(0, len(which), _BLOCK):
         categories, rows = np.divmod(which[start : start + _BLOCK], formula.weight_rows)
-        factors = formula.effective_factors(weights, rows, np.full(len(rows), step, np.uint8))
-        records = formula.probes(categories, factors)
+        records = formula.probes(categories, factors[rows, step])
         results.append(cpu.measure(params, records, _JUDGE, _TRAJECTORY_SEED, threads, enough[categories]))
         if progress:
             progress("probing variations", min(start + _BLOCK, len(which)), len(which))

@@ -88,7 +88,7 @@ class Dataset:
         self.instances = _instance_numbers(instances)
         self._family = family_named(catalog.family)
         self._family.check_spec(self.spec)
-        self._weights = self._family.weights(catalog.variation)
+        self._factors = self._family.factors(catalog.variation)
         self._digest: str | None = None
 
     def __len__(self) -> int:
@@ -211,7 +211,7 @@ class Dataset:
         labels, places = np.divmod(positions, len(self.instances))
         numbers = self.instances
         records = self._family.instances(
-            weights=self._weights,
+            factors=self._factors,
             shrink=self.catalog.shrink,
             boxes=self.catalog.boxes,
             seed=self.seed,
@@ -271,4 +271,4 @@ def _counted(name: str, value: ArrayLike, count: int, limit: int) -> NDArray[np.
     fits = numbers.dtype.kind in "iu" and numbers.shape in ((), (count,))
     if not fits or (numbers < 0).any() or (numbers >= limit).any():
         raise ValueError(f"{name} is {value!r}; expected whole numbers from 0 to {limit - 1}, one for all or one each")
-    return np.broadcast_to(numbers.astype(np.int64), count)
+    return numbers.astype(np.int64)

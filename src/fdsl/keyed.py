@@ -37,8 +37,7 @@ def words(
     >>> words(0, Purpose.PATCH, category=[3, 4]).shape
     (2, 4)
     """
-    category, number, epoch = np.broadcast_arrays(category, number, epoch)
-    counters = np.empty((*category.shape, 4), np.uint32)
+    counters = np.empty((*np.broadcast(category, number, epoch).shape, 4), np.uint32)
     counters[..., 0], counters[..., 1], counters[..., 2], counters[..., 3] = category, number, epoch, purpose << 28
     result = np.empty_like(counters)
     _core.philox(seed, counters.reshape(-1, 4), result.reshape(-1, 4))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
@@ -157,20 +158,24 @@ class RenderSpec:
         fields["view"] = None if self.view is None else {"kind": type(self.view).__name__, **asdict(self.view)}
         return json.dumps(fields | {"options": dict(self.options)}, sort_keys=True, default=int)
 
+    @cached_property
     def palette(self) -> NDArray[np.uint8]:
-        """Pixel values by what a pixel holds, uint8 (N, channels); row 0 is the background.
+        """Pixel values by what a pixel holds, uint8 (N, channels), read-only; row 0 is the background.
 
         Hues go round once in 128 steps at saturation and value 0.75, as the published code's `convert_color` (which
         stores them as BGR; these are RGB). Density rises by the logarithm, in straight pieces between powers of two, so
         that no library's logarithm decides a pixel.
         """
         if self.color == "color":
-            return np.array([(0, 0, 0), *(_hue(step) for step in range(HUES))], np.uint8)
-        if self.color == "gray":
-            values = [0, GRAY]
+            values: list[tuple[int, ...]] = [(0, 0, 0), *(_hue(step) for step in range(HUES))]
+        elif self.color == "gray":
+            values = [(0,), (GRAY,)]
         else:
-            values = [255 * _log2_in_256ths(count + 1) // (8 * 256) for count in range(DENSITY_LEVELS)]
-        return np.repeat(np.array(values, np.uint8)[:, None], self.image_channels, 1)
+            values = [(255 * _log2_in_256ths(count + 1) // (8 * 256),) for count in range(DENSITY_LEVELS)]
+        rows = np.array(values, np.uint8)
+        palette = np.ascontiguousarray(np.broadcast_to(rows, (len(rows), self.image_channels)))
+        palette.flags.writeable = False
+        return palette
 
     def __reduce__(self) -> tuple[Any, ...]:
         arguments = {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -93,7 +93,7 @@ def draw(
         params["maps"],
         _bytes(instances),
         _record(spec, seed),
-        spec.palette(),
+        spec.palette,
         out,
         threads,
     )

@@ -22,7 +22,7 @@ def compact_image(pixels: Images, spec: RenderSpec) -> Image:
     """
     import PIL.Image
 
-    palette = spec.palette()
+    palette = spec.palette
     if len(palette) > 2:
         whole: Image = pil_image(pixels)
         return whole

@@ -197,18 +197,19 @@ class FractalDB:
         records["category"], records["factor"], records["box"] = categories, factors, _UNBOUNDED
         return records
 
-    def effective_factors(
-        self, weights: NDArray[np.float64], rows: NDArray[np.int64], shrink: NDArray[np.uint8]
-    ) -> NDArray[np.float64]:
-        """Weights moved toward 1 by the shrink factor, in eighths: 8 leaves them, 0 gives 1. float64 (N, 6)."""
-        plain = weights[rows]
-        part = shrink[:, None] / SHRINK_STEPS
-        return np.where(part == 1.0, plain, 1.0 + part * (plain - 1.0))
+    def factors(self, variation: float) -> NDArray[np.float64]:
+        """What each parameter is multiplied by, float64 (25, 9, 6): by weight row and by shrink factor in eighths.
+
+        Eight eighths leave the weights as they are, none gives 1.
+        """
+        weights = self.weights(variation)[:, None]
+        part = np.arange(SHRINK_STEPS + 1)[:, None] / SHRINK_STEPS
+        return np.where(part == 1.0, weights, 1.0 + part * (weights - 1.0))
 
     def instances(
         self,
         *,
-        weights: NDArray[np.float64],
+        factors: NDArray[np.float64],
         shrink: NDArray[np.uint8],
         boxes: NDArray[np.float32],
         seed: int,
@@ -226,7 +227,7 @@ class FractalDB:
         continuously between neighbouring weight rows of one parameter, and the boxes of the two are joined.
 
         Args:
-            weights: float64 (25, 6), of the catalog's variation setting.
+            factors: float64 (25, 9, 6), of the catalog's variation setting.
             shrink: uint8 (C, 25), in eighths.
             boxes: float32 (C, 25, 4).
             seed: of the dataset.
@@ -245,25 +246,21 @@ class FractalDB:
         records["flip"] = numbers % FLIPS
         records["neighbours"] = keyed.words(seed, Purpose.PATCH, categories, picture % PATTERNS)[:, 0] & 255
 
-        drawn = np.full(len(numbers), fresh) | (numbers >= PUBLISHED_INSTANCES)
-        rows = np.where(drawn, UNVARIED_ROW, numbers // (PATTERNS * FLIPS))
-        low, high, position = rows, rows, np.zeros(len(numbers))
+        drawn = (numbers >= PUBLISHED_INSTANCES) | fresh
+        low = high = np.where(drawn, UNVARIED_ROW, numbers // (PATTERNS * FLIPS))
         if drawn.any():
             random = keyed.words(seed, Purpose.INSTANCE, categories, picture, instance_epochs)
             column = (random[:, 0].astype(np.uint64) * 6 >> 32).astype(np.int64)
             step = (random[:, 1] >> 30).astype(np.int64)
-            low = np.where(drawn, _LADDER[column, step], rows)
-            high = np.where(drawn, _LADDER[column, step + 1], rows)
-            position = np.where(drawn, (random[:, 1] & (2**30 - 1)) * 2.0**-30, 0.0)
+            low, high = np.where(drawn, _LADDER[column, [step, step + 1]], low)
 
-        def factors(row: NDArray[np.int64]) -> NDArray[np.float64]:
-            unshrunk = np.full(len(row), SHRINK_STEPS, np.uint8)
-            return self.effective_factors(weights, row, unshrunk if published_rule else shrink[categories, row])
-
-        start = factors(low)
+        unshrunk = SHRINK_STEPS
+        start = factors[low, unshrunk if published_rule else shrink[categories, low]]
         records["factor"] = start
         if drawn.any():
-            records["factor"] = start + position[:, None] * (factors(high) - start)
+            end = factors[high, unshrunk if published_rule else shrink[categories, high]]
+            position = (random[:, 1] & (2**30 - 1)) * 2.0**-30
+            records["factor"] = start + position[:, None] * (end - start)
         if published_rule:
             records["box"] = _UNBOUNDED
         else:

@@ -12,25 +12,28 @@
 namespace fdsl {
 namespace {
 
-// Enough for the largest plane a drawing needs, twice: drawn and grown. 64 bytes before each for the shifts' reach.
-size_t scratch_bytes(const Spec& spec) {
-  const size_t side = spec.size + 2 * MARGIN;
-  return 2 * (side * ((side + 63) / 64 * 64) * sizeof(uint32_t) + 64) + 128;
+// What a drawing needs of its thread: two planes of bits, or of numbers, or one of bytes; with room for a shift's
+// reach.
+size_t scratch_words(const Spec& spec) {
+  const size_t side = spec.size + 2 * MARGIN, cells = side * ((side + 63) / 64 * 64);
+  const bool bits = spec.color == COLOR_GRAY && spec.draw != DRAW_PATCH_PER_POINT;
+  return bits ? cells / 64 + std::max(cells / 64, LARGEST_BYTE_GRID / 8) + 24 : cells + 24;
 }
 
 // Pictures are handed out one by one: their costs differ, and no result depends on who draws which.
 template <class Work>
-void share(size_t count, int threads, size_t scratch, Work work) {
+void share(size_t count, int threads, const Spec& spec, Work work) {
+  const size_t wanted = std::min<size_t>(std::max(threads, 1), count), words = scratch_words(spec);
+  // One piece for all, from this thread's heap, which has it still from the last batch.
+  const std::unique_ptr<uint64_t[]> scratch(new uint64_t[wanted * words]);
   std::atomic<size_t> next{0};
-  const auto run = [&] {
+  const auto run = [&](size_t thread) {
     const FloatingPointMode mode;
-    const std::unique_ptr<uint64_t[]> memory(new uint64_t[scratch / 8 + 1]);
-    for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) work(i, memory.get());
+    for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) work(i, &scratch[thread * words]);
   };
   std::vector<std::thread> others;
-  const int wanted = static_cast<int>(std::min<size_t>(std::max(threads, 1), count));
-  for (int i = 1; i < wanted; ++i) others.emplace_back(run);
-  run();
+  for (size_t thread = 1; thread < wanted; ++thread) others.emplace_back(run, thread);
+  run(0);
   for (std::thread& other : others) other.join();
 }
 
@@ -67,7 +70,7 @@ const Kernel* find_kernel(const char* name) {
 void draw_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
                 const Spec& spec, const Palette& palette, uint8_t* out, int threads) {
   const size_t bytes = static_cast<size_t>(palette.channels) * spec.size * spec.size;
-  share(count, threads, scratch_bytes(spec), [&](size_t i, void* scratch) {
+  share(count, threads, spec, [&](size_t i, void* scratch) {
     Task task = make_task(parameters, instances[i], spec);
     task.palette = palette;
     task.out = out + i * bytes;
@@ -77,7 +80,7 @@ void draw_batch(const Kernel& kernel, const Parameters& parameters, const Instan
 
 void measure_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
                    const Spec& spec, const int32_t* enough, Measurement* out, int threads) {
-  share(count, threads, scratch_bytes(spec), [&](size_t i, void* scratch) {
+  share(count, threads, spec, [&](size_t i, void* scratch) {
     out[i] = kernel.measure(make_task(parameters, instances[i], spec), enough[i], scratch);
   });
 }

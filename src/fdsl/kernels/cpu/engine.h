@@ -11,6 +11,8 @@ namespace fdsl {
 constexpr uint32_t HUES = 128;            // period of the colour along a trajectory
 constexpr uint32_t DENSITY_LEVELS = 256;  // counts from here on look alike
 
+constexpr size_t LARGEST_BYTE_GRID = 64 * 1024;  // cells of a picture that is hit as bytes, not bits
+
 // Rows of `channels` bytes: background first, then gray, or the hues, or the density levels.
 struct Palette {
   const uint8_t* value;

@@ -32,8 +32,6 @@ struct Grid {
   FDSL_MEMBER int32_t index(int32_t u, int32_t v) const { return v * row_factor + (u ^ column_xor) + origin; }
 };
 
-constexpr size_t LARGEST_BYTE_GRID = 64 * 1024;
-
 template <class V>
 struct Painter {
   using Float = typename V::Float;
