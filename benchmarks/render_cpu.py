@@ -44,6 +44,7 @@ SIZES = (512, 224)
 DRAWS = ("point", "patch", "patch_per_point")
 FITS = ("own", "stored")
 PAD = 6
+PICTURES_OF_EACH = 3
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 EXAMPLE = """\
 example, with every contestant:
@@ -260,7 +261,7 @@ def our_contestant(
 ) -> Contestant:
     # Instances 80, 84 and 88 are the unvaried picture along three sets of trajectories: the very systems that the limit
     # draws, in a batch of about the usual size.
-    dataset = fdsl.Dataset(catalog, instances=range(80, 92, 4), spec=spec)
+    dataset = fdsl.Dataset(catalog, instances=range(80, 80 + 4 * PICTURES_OF_EACH, 4), spec=spec)
     indices = np.arange(len(dataset))
     # Made and touched before the clock runs: a training loop reuses its memory.
     out = memory(dataset.batch(indices)[0].shape)
@@ -573,7 +574,8 @@ def revision(checkout: Path) -> str:
 
 def settings(catalog: fdsl.Catalog, arguments: argparse.Namespace) -> dict[str, Any]:
     names = ("rounds", "tries", "peer_tries", "published_pictures")
-    given = {"categories": len(catalog), "catalog": catalog.digest, "points": POINTS, "pad": PAD, "batch": len(catalog)}
+    given = {"categories": len(catalog), "catalog": catalog.digest, "points": POINTS, "pad": PAD}
+    given["batch"] = PICTURES_OF_EACH * len(catalog)
     return given | {name: getattr(arguments, name) for name in names}
 
 
