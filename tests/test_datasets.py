@@ -171,7 +171,7 @@ def test_a_deit_style_script_changes_one_line(catalog: Catalog) -> None:
     dataset = Dataset(catalog, 10, RenderSpec(size=48, points=500, channels=3))
     loader = create_loader(
         dataset, (3, 32, 32), batch_size=8, is_training=True, use_prefetcher=False, num_workers=2,
-        auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.25, color_jitter=0.4, persistent_workers=False,
+        re_prob=0.25, color_jitter=0.4, hflip=0.0, persistent_workers=False,
         device=torch.device("cpu"),
     )  # fmt: skip
     model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 32 * 32, len(dataset.classes)))

@@ -11,7 +11,7 @@ from fdsl import published
 from fdsl.candidates import search
 from fdsl.catalogs import Catalog, catalog
 from fdsl.datasets import Dataset
-from fdsl.order import EpochOrder
+from fdsl.order import EpochBatches, EpochOrder
 from fdsl.rendering import Crop, RandomView, RenderSpec
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ __all__ = [
     "Catalog",
     "Crop",
     "Dataset",
+    "EpochBatches",
     "EpochOrder",
     "Feed",
     "RandomView",
