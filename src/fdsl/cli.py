@@ -441,6 +441,7 @@ def pretrain(
     held_out: Annotated[
         float, typer.Option(help="Share of the variations to measure accuracy on, kept from training; 0 for none.")
     ] = 0.1,
+    held_out_images: Annotated[int, typer.Option(help="At most so many of them per evaluation.")] = 10_000,
     evaluations: Annotated[int, typer.Option(help="How many, evenly over the run.")] = 10,
     checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
@@ -478,6 +479,7 @@ def pretrain(
             output=output,
             steps=steps,
             held_out=unseen,
+            held_out_images=held_out_images,
             evaluations=evaluations,
             batch_size=batch_size,
             learning_rate=learning_rate,
