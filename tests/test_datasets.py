@@ -119,6 +119,14 @@ def test_bad_instances_are_named(instances: object, catalog: Catalog) -> None:
         Dataset(catalog, instances, SPEC)
 
 
+def test_an_index_is_a_whole_number(dataset: Dataset) -> None:
+    with pytest.raises(TypeError):
+        dataset[0.5]
+    with pytest.raises(IndexError, match="index 80 is out of range"):
+        dataset[80]
+    assert np.array_equal(dataset[np.int64(3)][0], dataset[3][0])
+
+
 def test_an_empty_batch_is_empty(dataset: Dataset) -> None:
     images, labels = dataset.batch([])
     assert images.shape == (0, 1, 32, 32)

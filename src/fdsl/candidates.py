@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fdsl.catalogs import Catalog, check_variation
 from fdsl.engines import cpu
 from fdsl.families import family_named
-from fdsl.families.fractaldb import SHRINK_STEPS, UNVARIED_ROW, FractalDB
+from fdsl.families.fractaldb import FractalDB
 from fdsl.keyed import check_seed
 from fdsl.rendering import RenderSpec
 
@@ -159,11 +159,11 @@ def make_catalog(
     check_variation(variation)
     threads = threads or cpu.default_threads()
     factors = formula.factors(variation)
-    rows = formula.weight_rows
+    rows, unvaried_row, steps = formula.weight_rows, formula.unvaried_row, formula.shrink_steps
 
     every = np.arange(categories)
     all_pixels = np.full(categories, _PIXELS, np.int32)
-    unvaried = _probe(formula, params, factors, every * rows + UNVARIED_ROW, 0, all_pixels, threads, None)
+    unvaried = _probe(formula, params, factors, every * rows + unvaried_row, 0, all_pixels, threads, None)
     translation = abs(params["affine"][..., 4:]).max((1, 2))
     sound = _stays_within(unvaried, _FARTHEST * _FARTHEST * translation)
     if not sound.all():
@@ -171,11 +171,11 @@ def make_catalog(
     farthest = _FARTHEST * _extent(unvaried["box"])
     least = np.ceil(np.maximum(_LEAST_FILLING * _PIXELS, 0.1 * unvaried["pixels"])).astype(np.int32)
 
-    shrink = np.full(categories * rows, SHRINK_STEPS, np.uint8)
+    shrink = np.full(categories * rows, steps, np.uint8)
     boxes = np.repeat(unvaried["box"], rows, 0)  # what shrinks all the way is the unvaried one
-    open_rows = np.flatnonzero(np.arange(categories * rows) % rows != UNVARIED_ROW)
-    for step in range(SHRINK_STEPS, 0, -1):
-        shown = progress if step == SHRINK_STEPS else None
+    open_rows = np.flatnonzero(np.arange(categories * rows) % rows != unvaried_row)
+    for step in range(steps, 0, -1):
+        shown = progress if step == steps else None
         probes = _probe(formula, params, factors, open_rows, step, least, threads, shown)
         category = open_rows // rows
         passed = _stays_within(probes, farthest[category]) & (probes["pixels"] >= least[category])

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from fdsl._core import MAX_MAPS
 from fdsl.families import family_named
-from fdsl.families.fractaldb import SHRINK_STEPS
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -113,9 +112,10 @@ class Catalog:
 
     def _check_values(self) -> None:
         """Reads every array, which `load` leaves out for large files."""
-        family_named(self.family).check_values(self.params)
-        if (self.shrink > SHRINK_STEPS).any():
-            raise ValueError(f"shrink goes up to {self.shrink.max()}; expected 0 to {SHRINK_STEPS} eighths")
+        family = family_named(self.family)
+        family.check_values(self.params)
+        if (self.shrink > family.shrink_steps).any():
+            raise ValueError(f"shrink goes up to {self.shrink.max()}; expected 0 to {family.shrink_steps} eighths")
 
     def _arrays(self) -> dict[str, Array]:
         return {**self.params, "shrink": self.shrink, "boxes": self.boxes}

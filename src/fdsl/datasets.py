@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
+from operator import index
 from typing import Any, overload
 
 import numpy as np
@@ -33,11 +34,11 @@ class Targets(Sequence[int]):
         return self._categories * self._instances
 
     @overload
-    def __getitem__(self, index: int) -> int: ...
+    def __getitem__(self, place: int) -> int: ...
     @overload
-    def __getitem__(self, index: slice) -> list[int]: ...
-    def __getitem__(self, index: int | slice) -> int | list[int]:
-        positions = range(len(self))[index]
+    def __getitem__(self, place: slice) -> list[int]: ...
+    def __getitem__(self, place: int | slice) -> int | list[int]:
+        positions = range(len(self))[place]
         if isinstance(positions, range):
             return [position // self._instances for position in positions]
         return positions // self._instances
@@ -152,7 +153,7 @@ class Dataset:
             raise ValueError("split() of a fresh dataset; expected fresh=False, because no instance of it comes again")
         numbers = np.asarray(self.instances)
         groups, members = np.unique(self._family.held_out_groups(numbers), return_inverse=True)
-        movable = groups[groups != self._family.unvaried_group]
+        movable = groups[groups != self._family.unvaried_row]
         count = round((1 - share) * len(groups))
         if not 0 < count <= len(movable) or count == len(groups):
             raise ValueError(
@@ -230,14 +231,16 @@ class Dataset:
 
     def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, int]]:
         """Several (image, label) pairs at once, as DataLoader asks for them: indices, or (epoch, repeat, index)."""
-        table = np.array([key if isinstance(key, tuple) else (0, 0, key) for key in keys], np.int64).reshape(-1, 3)
+        # operator.index refuses 0.5, which NumPy would round.
+        rows = [[index(part) for part in (key if isinstance(key, tuple) else (0, 0, key))] for key in keys]
+        table = np.array(rows, np.int64).reshape(-1, 3)
         images, labels = self.batch(table[:, 2], epoch=table[:, 0], repeat=table[:, 1])
         if self.transform is None:
             return list(zip(images, labels.tolist(), strict=True))
         return [(self.transform(pil_image(image)), label) for image, label in zip(images, labels.tolist(), strict=True)]
 
     def __iter__(self) -> Iterator[tuple[Any, int]]:
-        return (self[index] for index in range(len(self)))
+        return (self[place] for place in range(len(self)))
 
 
 def pil_image(pixels: Images) -> Any:

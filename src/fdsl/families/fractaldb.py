@@ -54,7 +54,8 @@ class FractalDB:
 
     name = "fractaldb"
     weight_rows = WEIGHT_ROWS
-    unvaried_group = UNVARIED_ROW
+    unvaried_row = UNVARIED_ROW
+    shrink_steps = SHRINK_STEPS
     samplers = ("uniform", "sigma")
 
     def check_params(self, params: Params) -> int:
