@@ -94,3 +94,5 @@ def test_a_dataset_digest_covers_all_that_decides_a_pixel(catalog: Catalog) -> N
     assert base.digest == pictures.dataset(catalog, "point").digest
     others = [type(base)(catalog, 10, base.spec, 7), type(base)(catalog, pictures.INSTANCES, base.spec, 8)]
     assert base.digest not in {other.digest for other in others}
+    even = [type(base)(catalog, numbers, base.spec) for numbers in (5, [0, 1, 2, 3, 4], range(5), np.arange(5))]
+    assert len({dataset.digest for dataset in even}) == 1

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 TRAJECTORIES: int
 MAX_MAPS: int
+HUES: int
+DENSITY_LEVELS: int
 INSTANCE_BYTES: int
 SPEC_BYTES: int
 MEASUREMENT_BYTES: int

@@ -265,7 +265,12 @@ def _instance_numbers(instances: Any) -> range | NDArray[np.int64]:
     ends = np.array([instances[0], instances[-1]]) if isinstance(instances, range) else instances
     if ends.min() < 0 or ends.max() >= 2**32:
         raise ValueError(f"instances run from {ends.min()} to {ends.max()}; {expected}, under 2**32")
-    numbers: range | NDArray[np.int64] = instances
+    # Evenly spaced numbers are a range, however they came, so that equal datasets have equal digests.
+    first, step = int(instances[0]), int(instances[1]) - int(instances[0]) if len(instances) > 1 else 1
+    evenly = range(first, first + len(instances) * step, step)
+    if isinstance(instances, range) or np.array_equal(instances, evenly):
+        return evenly
+    numbers: NDArray[np.int64] = instances
     return numbers
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.rendering import Crop, RandomView, RenderSpec
+from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
 _SPEC = np.dtype(
@@ -27,6 +27,7 @@ _SPEC = np.dtype(
 MEASUREMENT = np.dtype([("box", np.float32, 4), ("pixels", np.int32), ("finite", np.bool_), ("", "V3")])
 assert _SPEC.itemsize == _core.SPEC_BYTES
 assert MEASUREMENT.itemsize == _core.MEASUREMENT_BYTES
+assert (HUES, DENSITY_LEVELS) == (_core.HUES, _core.DENSITY_LEVELS)
 
 _DRAW = {"point": 0, "patch": 1, "patch_per_point": 2}
 _COLOR = {"gray": 0, "color": 1, "density": 2}

@@ -86,6 +86,8 @@ void bind_published(nb::module_& module);
 NB_MODULE(_core, module) {
   module.attr("TRAJECTORIES") = TRAJECTORIES;
   module.attr("MAX_MAPS") = MAX_MAPS;
+  module.attr("HUES") = HUES;
+  module.attr("DENSITY_LEVELS") = DENSITY_LEVELS;
   module.attr("INSTANCE_BYTES") = sizeof(Instance);
   module.attr("SPEC_BYTES") = sizeof(Spec);
   module.attr("MEASUREMENT_BYTES") = sizeof(Measurement);
