@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fdsl.datasets import Dataset, pil_image
-from fdsl.families import family_named
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -75,7 +74,7 @@ def contact_sheet(dataset: Dataset, categories: int | Sequence[int] = 10, instan
 
 def _details(dataset: Dataset, number: int) -> list[str]:
     """What an instance number stands for, the longest wording first."""
-    numbering = None if dataset.fresh else family_named(dataset.catalog.family).numbering(number)
+    numbering = dataset.numbering(number)
     if numbering is None:
         return []
     row, pattern, flip = numbering

@@ -128,6 +128,10 @@ class Dataset:
         width = max(5, len(str(len(self.catalog) - 1)))
         return [f"{category:0{width}d}" for category in range(len(self.catalog))]
 
+    def numbering(self, instance: int) -> tuple[int, int, int] | None:
+        """Weight row, pattern and flip of an instance number; None where the instance is drawn continuously."""
+        return None if self.fresh else self._family.numbering(instance)
+
     @property
     def targets(self) -> Targets:
         """The label of every index, computed when asked for."""

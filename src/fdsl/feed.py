@@ -15,7 +15,6 @@ except ImportError as error:
     raise ImportError("fdsl.Feed needs torch, which is not installed; pip install 'fdsl[torch]'") from error
 
 from fdsl.datasets import Dataset
-from fdsl.engines import cpu
 from fdsl.order import EpochBatches
 
 
@@ -106,7 +105,7 @@ class Feed:
             world_size=world_size,
         )
         self._ahead = ahead
-        self._threads = threads or cpu.default_threads()
+        self._threads = threads
         self._epoch = self._position = self._resume_at = 0
         self._images, self._waited, self._began, self._last = 0, 0.0, 0.0, 0.0
 

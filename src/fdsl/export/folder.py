@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from fdsl.datasets import Dataset
 from fdsl.export.png import compact_image, png_bytes
-from fdsl.families import family_named
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def export_folder(dataset: Dataset, folder: Path, categories: Sequence[int], pro
 
 
 def _file_name(dataset: Dataset, category: str, instance: int) -> str:
-    numbering = None if dataset.fresh else family_named(dataset.catalog.family).numbering(instance)
+    numbering = dataset.numbering(instance)
     if numbering is None:
         return f"{category}_instance_{instance}.png"
     row, pattern, flip = numbering
