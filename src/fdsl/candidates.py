@@ -161,9 +161,9 @@ def make_catalog(
     factors = formula.factors(variation)
     rows, unvaried_row, steps = formula.weight_rows, formula.unvaried_row, formula.shrink_steps
 
-    every = np.arange(categories)
+    unvaried_rows = np.arange(categories) * rows + unvaried_row
     all_pixels = np.full(categories, _PIXELS, np.int32)
-    unvaried = _probe(formula, params, factors, every * rows + unvaried_row, 0, all_pixels, threads, None)
+    unvaried = _probe(formula, params, factors, unvaried_rows, 0, all_pixels, threads, None)
     translation = abs(params["affine"][..., 4:]).max((1, 2))
     sound = _stays_within(unvaried, _FARTHEST * _FARTHEST * translation)
     if not sound.all():

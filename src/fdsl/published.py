@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
+from fdsl.rendering import MAX_POINTS, MAX_SIZE
 
 _PIXELS = 512 * 512  # of the picture that the search judges
-_MOST_POINTS = 2**24
 
 
 def render_point(
@@ -54,7 +54,7 @@ def render_point(
         raise ValueError(f"weights has shape {factors.shape}, expected (6,): factors of a, b, c, d, e, f")
     if not (np.isfinite(table).all() and np.isfinite(factors).all()):
         raise ValueError("params or weights hold a value that is not finite, expected finite ones")
-    size, points = _integer("size", size, 3, 4096), _integer("points", points, 1, _MOST_POINTS)
+    size, points = _integer("size", size, 3, MAX_SIZE), _integer("points", points, 1, MAX_POINTS)
     pad = _integer("pad", pad, 1, (size - 1) // 2)
     sums = np.cumsum(table[:, 6])
     if (table[:, 6] < 0).any() or abs(sums[-1] - 1) > 1e-3:
@@ -95,7 +95,7 @@ def search(
         >>> search(categories=2)["maps"]
         array([5, 3], dtype=int32)
     """
-    categories, points = _integer("categories", categories, 1, 2**31 - 1), _integer("points", points, 2, _MOST_POINTS)
+    categories, points = _integer("categories", categories, 1, 2**31 - 1), _integer("points", points, 2, MAX_POINTS)
     reachable = min(1.0, points / _PIXELS)
     rate: object = fill_rate
     if not isinstance(rate, (int, float, np.floating)) or not 0 < rate <= reachable:

@@ -178,15 +178,11 @@ class RenderSpec:
         return palette
 
     def __reduce__(self) -> tuple[Any, ...]:
-        arguments = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return _rebuild, (arguments | {"options": dict(self.options)},)
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return RenderSpec, tuple((values | {"options": dict(self.options)}).values())
 
     def __hash__(self) -> int:
         return hash(self.canonical())
-
-
-def _rebuild(arguments: dict[str, Any]) -> RenderSpec:
-    return RenderSpec(**arguments)
 
 
 def _hue(step: int) -> tuple[int, int, int]:

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "cpu/engine.h"
-#include "cpu/order.h"
+#include "shared/order.h"
 #include "shared/picture.h"
 
 namespace nb = nanobind;
@@ -127,7 +127,8 @@ NB_MODULE(_core, module) {
       "epoch_order",
       [](uint64_t seed, uint32_t epoch, uint64_t size, const Vector<int64_t>& positions) {
         nb::gil_scoped_release release;
-        epoch_order(seed, epoch, size, positions.data(), positions.shape(0));
+        const OrderKey key = order_key(seed, epoch, size);
+        for (size_t i = 0; i < positions.shape(0); ++i) positions.data()[i] = order_at(key, positions.data()[i]);
       },
       nb::arg("seed"), nb::arg("epoch"), nb::arg("size"), nb::arg("positions").noconvert(),
       "Replaces positions by their indices in the order of the epoch.");

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cstring>
 #include <memory>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -32,7 +33,11 @@ void share(size_t count, int threads, const Spec& spec, Work work) {
     for (size_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < count;) work(i, &scratch[thread * words]);
   };
   std::vector<std::thread> others;
-  for (size_t thread = 1; thread < wanted; ++thread) others.emplace_back(run, thread);
+  try {
+    for (size_t thread = 1; thread < wanted; ++thread) others.emplace_back(run, thread);
+  } catch (const std::system_error&) {
+    // The system gives no more threads: those there are draw the batch.
+  }
   run(0);
   for (std::thread& other : others) other.join();
 }

@@ -16,7 +16,7 @@ struct Box {
   float x0, x1, y0, y1;
 };
 
-// One picture. engines/cpu.py has the same record as a NumPy dtype.
+// One picture. families/fractaldb.py has the same record as a NumPy dtype.
 struct Instance {
   double factor[6];   // of the parameter columns a ... f
   Box box;            // of the probe: bounds every fit
