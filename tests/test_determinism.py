@@ -13,7 +13,7 @@ import pytest
 
 from fdsl import Catalog, _core
 
-# Made on x86-64 with AVX-512, before anything else could draw. A change raises rendering.RENDER_VERSION.
+# Made on x86-64 with AVX-512. A change raises rendering.RENDER_VERSION.
 DIGESTS = {
     "point": "fdea8abf24756381",
     "point, odd size": "1c29f3c08e038ab9",
