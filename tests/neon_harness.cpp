@@ -1,30 +1,59 @@
 // Draws a batch from standard input to standard output with the kernel named, under an emulator: tests/test_neon.py.
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <vector>
 
-#include "cpu/engine.h"
+#include "cpu/affine.h"
+
+// An array as Python passed it to a binding.
+struct Array {
+  std::vector<int64_t> shape;
+  std::vector<uint64_t> words;  // aligned for whatever it holds
+
+  template <class T>
+  const T* as() const {
+    return reinterpret_cast<const T*>(words.data());
+  }
+};
 
 template <class T>
-static std::vector<T> read(size_t count) {
-  std::vector<T> values(count);
-  if (std::fread(values.data(), sizeof(T), count, stdin) != count) std::abort();
+static std::vector<T> read(size_t count, size_t bytes = sizeof(T)) {
+  std::vector<T> values((count * bytes + sizeof(T) - 1) / sizeof(T));
+  if (std::fread(values.data(), 1, count * bytes, stdin) != count * bytes) std::abort();
   return values;
+}
+
+static Array read_array() {
+  Array array;
+  const auto sizes = read<int64_t>(2);  // dimensions, bytes
+  array.shape = read<int64_t>(sizes[0]);
+  array.words = read<uint64_t>(sizes[1], 1);
+  return array;
 }
 
 int main(int, char** arguments) {
   using namespace fdsl;
   const Kernel* kernel = find_kernel(arguments[1]);
   if (!kernel) return 1;
-  const auto sizes = read<int32_t>(5);  // categories, maps, instances, palette rows, channels
-  const Spec spec = read<Spec>(1)[0];
-  const auto affine = read<double>(static_cast<size_t>(sizes[0]) * sizes[1] * 6);
-  const auto probability = read<double>(static_cast<size_t>(sizes[0]) * sizes[1]);
-  const auto maps = read<int32_t>(sizes[0]);
-  const auto instances = read<Instance>(sizes[2]);
-  const auto palette = read<uint8_t>(static_cast<size_t>(sizes[3]) * sizes[4]);
-  std::vector<uint8_t> out(static_cast<size_t>(sizes[2]) * sizes[4] * spec.size * spec.size);
-  draw_batch(*kernel, {affine.data(), probability.data(), maps.data(), sizes[1]}, instances.data(), sizes[2], spec,
-             {palette.data(), sizes[4]}, out.data(), 1);
+  const char* drawing = arguments[2];
+  std::vector<Array> arrays(std::atoi(arguments[3]));
+  for (Array& array : arrays) array = read_array();
+  // The last three of every binding.
+  const Array &spec = arrays[arrays.size() - 3], &palette = arrays[arrays.size() - 2];
+  const std::vector<int64_t>& shape = arrays.back().shape;
+  std::vector<uint8_t> out(static_cast<size_t>(shape[0]) * shape[1] * shape[2] * shape[3]);
+  const Batch batch = {*spec.as<Spec>(),
+                       {palette.as<uint8_t>(), static_cast<int>(shape[1])},
+                       out.data(),
+                       static_cast<size_t>(shape[0]),
+                       1};
+  if (!std::strcmp(drawing, "draw_affine")) {
+    const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
+                                         static_cast<int>(arrays[0].shape[1])};
+    draw_affine_batch(*kernel, parameters, arrays[3].as<AffineInstance>(), batch);
+  } else {
+    return 1;
+  }
   return std::fwrite(out.data(), 1, out.size(), stdout) == out.size() ? 0 : 1;
 }

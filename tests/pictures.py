@@ -1,41 +1,54 @@
-"""One small batch per feature of RenderSpec, and what its pixels must hash to on every engine."""
+"""One small batch per feature of a family's pictures, and what its pixels must hash to on every engine."""
 
 from __future__ import annotations
 
 import hashlib
+from functools import cache
 
 import numpy as np
 
+import fdsl
 from fdsl import Catalog, Crop, Dataset, RandomView, RenderSpec
 
 SPECS = {
-    "point": RenderSpec(size=64, points=5_000, draw="point"),
-    "point, odd size": RenderSpec(size=61, points=4_999, draw="point"),
-    "fewer points than trajectories": RenderSpec(size=32, points=100, draw="point"),
-    "point, stored fit": RenderSpec(size=64, points=5_000, draw="point", fit="stored"),
-    "point, three channels": RenderSpec(size=64, points=5_000, draw="point", channels=3),
-    "point, no padding": RenderSpec(size=64, points=5_000, draw="point", pad=0),
-    "patch": RenderSpec(size=64, points=5_000),
-    "patch, large": RenderSpec(size=512, points=100_000),
-    "patch per point": RenderSpec(size=64, points=5_000, draw="patch_per_point"),
-    "patch per point, color": RenderSpec(size=64, points=5_000, draw="patch_per_point", color="color"),
-    "color": RenderSpec(size=64, points=5_000, draw="point", color="color"),
-    "color, patch": RenderSpec(size=64, points=5_000, color="color"),
-    "density": RenderSpec(size=64, points=5_000, draw="point", color="density"),
-    "density, patch, three channels": RenderSpec(size=64, points=5_000, color="density", channels=3),
-    "crop": RenderSpec(size=64, points=5_000, view=Crop(of=100)),
-    "random view": RenderSpec(size=64, points=5_000, view=RandomView()),
-    "random view, rotation": RenderSpec(size=64, points=5_000, view=RandomView(rotation=30), fit="stored"),
-    "published instances": RenderSpec(size=64, points=5_000, options={"instance_rule": "published"}),
-    "fresh": RenderSpec(size=64, points=5_000),
+    "fractaldb": {
+        "point": RenderSpec(size=64, points=5_000, draw="point"),
+        "point, odd size": RenderSpec(size=61, points=4_999, draw="point"),
+        "fewer points than trajectories": RenderSpec(size=32, points=100, draw="point"),
+        "point, stored fit": RenderSpec(size=64, points=5_000, draw="point", fit="stored"),
+        "point, three channels": RenderSpec(size=64, points=5_000, draw="point", channels=3),
+        "point, no padding": RenderSpec(size=64, points=5_000, draw="point", pad=0),
+        "patch": RenderSpec(size=64, points=5_000),
+        "patch, large": RenderSpec(size=512, points=100_000),
+        "patch per point": RenderSpec(size=64, points=5_000, draw="patch_per_point"),
+        "patch per point, color": RenderSpec(size=64, points=5_000, draw="patch_per_point", color="color"),
+        "color": RenderSpec(size=64, points=5_000, draw="point", color="color"),
+        "color, patch": RenderSpec(size=64, points=5_000, color="color"),
+        "density": RenderSpec(size=64, points=5_000, draw="point", color="density"),
+        "density, patch, three channels": RenderSpec(size=64, points=5_000, color="density", channels=3),
+        "crop": RenderSpec(size=64, points=5_000, view=Crop(of=100)),
+        "random view": RenderSpec(size=64, points=5_000, view=RandomView()),
+        "random view, rotation": RenderSpec(size=64, points=5_000, view=RandomView(rotation=30), fit="stored"),
+        "published instances": RenderSpec(size=64, points=5_000, options={"instance_rule": "published"}),
+        "fresh": RenderSpec(size=64, points=5_000),
+    },
 }
+# Every kind of instance that a family has.
+INSTANCES: dict[str, tuple[int, ...]] = {
+    # Every flip, varied and unvaried rows, several patterns, continuous ones.
+    "fractaldb": (0, 1, 2, 3, 41, 80, 123, 478, 999, 1000, 1001, 123_456),
+}
+CASES = [(family, name) for family, specs in SPECS.items() for name in specs]
 
-# Twelve instances: every flip, varied and unvaried rows, several patterns, continuous ones.
-INSTANCES = (0, 1, 2, 3, 41, 80, 123, 478, 999, 1000, 1001, 123_456)
+
+@cache
+def catalog(family: str) -> Catalog:
+    """Four searched categories."""
+    return fdsl.search(family, categories=4, seed=3)
 
 
-def dataset(catalog: Catalog, name: str) -> Dataset:
-    return Dataset(catalog, INSTANCES, SPECS[name], seed=7, fresh=name == "fresh")
+def dataset(family: str, name: str) -> Dataset:
+    return Dataset(catalog(family), INSTANCES[family], SPECS[family][name], seed=7, fresh=name == "fresh")
 
 
 def digest(pixels: np.ndarray) -> str:

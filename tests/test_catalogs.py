@@ -269,7 +269,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "digest a number": (lambda file: rewritten(file, metadata={"digest": 1}), "digest"),
     "no digest": (lambda file: rewritten(file, without="digest"), "no digest"),
     "other digest": (lambda file: rewritten(file, metadata={"digest": "0" * 64}), "expected 000000000000"),
-    "no shrink": (lambda file: rewritten(file, without="shrink"), "no shrink"),
+    "no shrink": (lambda file: rewritten(file, without="shrink"), "shrink is None; expected uint8"),
     "no affine": (lambda file: rewritten(file, without="affine"), "affine"),
     "other dtype": (lambda file: rewritten(file, {"affine": np.zeros((3, 3, 6), np.float32)}), "float64"),
     "other shape": (lambda file: rewritten(file, {"boxes": np.zeros((2, ROWS, 4), np.float32)}), "(3, 25, 4)"),

@@ -3,15 +3,18 @@ from __future__ import annotations
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pictures
 import pytest
 
-from fdsl import Catalog, _core
+from fdsl import _core
 from fdsl.engines import cpu
 
 KERNELS = Path(__file__).parents[1] / "src" / "fdsl" / "kernels"
+# What of kernels/cpu needs no Python.
+NATIVE = ("kernel_neon", "kernel_portable", "engine", "affine")
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 
@@ -21,7 +24,7 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if shutil.which(tool) is None:
             pytest.skip(f"{tool} is not installed: NEON not run")
     program = tmp_path_factory.mktemp("neon") / "harness"
-    sources = [KERNELS / "cpu" / f"{name}.cpp" for name in ("kernel_neon", "kernel_portable", "engine")]
+    sources = [path for path in (KERNELS / "cpu").glob("*.cpp") if path.stem in NATIVE]
     flags = ["-std=c++20", "-O2", "-ffp-contract=off", "-static", "-pthread", f"-I{KERNELS}"]
     subprocess.run(
         [COMPILER, *flags, *sources, Path(__file__).with_name("neon_harness.cpp"), "-o", program], check=True
@@ -29,18 +32,27 @@ def harness(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@pytest.mark.parametrize("name", [name for name in pictures.SPECS if name != "patch, large"])
-def test_neon_draws_the_same_bytes(name: str, harness: Path, catalog: Catalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = pictures.dataset(catalog, name)
+@pytest.mark.parametrize(("family", "name"), [case for case in pictures.CASES if "large" not in case[1]])
+def test_neon_draws_the_same_bytes(family: str, name: str, harness: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dataset = pictures.dataset(family, name)
     sent: list[bytes] = []
+    name_of: list[str] = []
 
-    def record(kernel, affine, probability, maps, instances, spec, palette, out, threads):
-        sizes = np.int32([*affine.shape[:2], len(instances), *palette.shape])
-        sent.extend(a.tobytes() for a in (sizes, spec, affine, probability, maps, instances, palette))
-        return draw(kernel, affine, probability, maps, instances, spec, palette, out, threads)
+    def record(called: str) -> Any:
+        drawn = getattr(_core, called)
 
-    draw = _core.draw
-    monkeypatch.setattr(cpu._core, "draw", record)
+        def draw(kernel: str, *arguments: Any) -> None:
+            arrays = [np.ascontiguousarray(array) for array in arguments[:-1]]  # all but the number of threads
+            sent.extend(
+                np.int64([array.ndim, array.nbytes, *array.shape]).tobytes() + array.tobytes() for array in arrays
+            )
+            name_of.extend([called, str(len(arrays))])
+            drawn(kernel, *arguments)
+
+        return draw
+
+    for called in [called for called in dir(_core) if called.startswith("draw_")]:
+        monkeypatch.setattr(cpu._core, called, record(called))
     images, _ = dataset.batch(range(len(dataset)), epoch=2)
-    ran = subprocess.run([EMULATOR, harness, "neon"], input=b"".join(sent), capture_output=True, check=True)
+    ran = subprocess.run([EMULATOR, harness, "neon", *name_of], input=b"".join(sent), capture_output=True, check=True)
     assert ran.stdout == images.tobytes()

@@ -5,7 +5,8 @@ import pytest
 
 import fdsl
 from fdsl import Dataset, RenderSpec
-from fdsl.families.fractaldb import FractalDB
+from fdsl.families.fractaldb import FractalDB, published_weights
+from fdsl.primitives import Instances
 
 
 def test_search_is_the_same_for_any_number_of_threads() -> None:
@@ -32,17 +33,17 @@ def test_what_is_found_fills_at_least_the_rate(fill_rate: float) -> None:
 def test_the_early_rejection_loses_none() -> None:
     from fdsl import candidates
 
-    params = FractalDB().sample(77, np.arange(4000))
-    everyone = np.arange(4000)
-    filled = candidates._judge(FractalDB(), params, everyone, 100_000, 2)
+    family = FractalDB()
+    params = family.sample(77, np.arange(4000), family.settings)
+    filled = candidates._hit_pixels(family, params, np.arange(4000), 100_000, 2)
     accepted = np.flatnonzero(filled >= 0.2 * 512 * 512)
     assert len(accepted) > 60
     for points, pixels in candidates._EARLY:
-        assert (candidates._judge(FractalDB(), params, accepted, points, 2) >= pixels).all()
+        assert (candidates._hit_pixels(family, params, accepted, points, 2) >= pixels).all()
 
 
 def test_uniform_candidates_are_drawn_as_published() -> None:
-    params = FractalDB().sample(1, np.arange(20_000))
+    params = FractalDB().sample(1, np.arange(20_000), FractalDB.settings)
     maps, affine, probability = (params[name] for name in ("maps", "affine", "probability"))
     assert np.bincount(maps, minlength=8)[2:].tolist() == pytest.approx([20_000 / 6] * 6, rel=0.08)
     used = np.arange(7) < maps[:, None]
@@ -57,7 +58,8 @@ def test_uniform_candidates_are_drawn_as_published() -> None:
 @pytest.mark.parametrize("sigma_factor", [None, 3.5])
 def test_sigma_candidates_contract_and_meet_the_sigma_factor(sigma_factor: float | None) -> None:
     numbers = np.arange(2000)
-    params = FractalDB().sample(1, numbers, "sigma", sigma_factor)
+    settings = FractalDB.settings | {"sampler": "sigma", "sigma_factor": sigma_factor}
+    params = FractalDB().sample(1, numbers, settings)
     keep = np.ones(2000, bool) if sigma_factor is None else 3 * params["maps"] > sigma_factor
     maps, matrices = params["maps"][keep], params["affine"][keep][..., :4].reshape(-1, 7, 2, 2)
     singular = np.linalg.svd(matrices, compute_uv=False)
@@ -74,7 +76,7 @@ def test_sigma_candidates_contract_and_meet_the_sigma_factor(sigma_factor: float
 def test_weights_are_the_published_literals(shared) -> None:
     for setting in (0.0125, 0.025, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5):
         published = np.loadtxt(shared / "published" / "weights" / f"weights_{setting}.csv", delimiter=",")
-        assert np.array_equal(FractalDB().weights(setting), published)
+        assert np.array_equal(published_weights(setting), published)
 
 
 def test_no_instance_of_the_published_categories_is_nearly_empty(published_catalog: fdsl.Catalog) -> None:
@@ -99,11 +101,9 @@ def test_continuous_instances_are_not_empty_either(published_catalog: fdsl.Catal
 
 
 def test_continuous_factors_lie_between_neighbouring_rows(catalog: fdsl.Catalog) -> None:
-    family, numbers = FractalDB(), np.arange(1000, 9000, 4)
-    records = family.instances(
-        factors=family.factors(0.4), shrink=catalog.shrink, boxes=catalog.boxes, seed=0,
-        categories=np.zeros(len(numbers), np.int64), numbers=numbers,
-    )  # fmt: skip
+    numbers, none = np.arange(1000, 9000, 4), np.zeros(2000, np.int64)
+    instances = Instances(categories=none, numbers=numbers, epochs=none, repeats=none, seed=0)
+    records = FractalDB().drawing(catalog, instances, RenderSpec()).records
     varied = (records["factor"] != 1).sum(1)
     assert varied.max() == 1
     changed = records["factor"].min(1) + records["factor"].max(1) - 1

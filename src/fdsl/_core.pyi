@@ -9,12 +9,13 @@ TRAJECTORIES: int
 MAX_MAPS: int
 HUES: int
 DENSITY_LEVELS: int
-INSTANCE_BYTES: int
+KEY_BYTES: int
+AFFINE_INSTANCE_BYTES: int
 SPEC_BYTES: int
 MEASUREMENT_BYTES: int
 
 def kernels() -> list[str]: ...
-def draw(
+def draw_affine(
     kernel: str,
     affine: NDArray[Any],
     probability: NDArray[Any],
@@ -25,7 +26,7 @@ def draw(
     out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...
-def measure(
+def measure_affine(
     kernel: str,
     affine: NDArray[Any],
     probability: NDArray[Any],

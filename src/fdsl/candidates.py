@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fdsl.catalogs import Catalog, check_variation
 from fdsl.engines import cpu
 from fdsl.families import family_named
-from fdsl.families.fractaldb import FractalDB
+from fdsl.families.protocol import SHRINK_STEPS, Family, Params, ProbedFamily, Settings
 from fdsl.keyed import check_seed
 from fdsl.rendering import RenderSpec
 
@@ -21,7 +21,7 @@ Progress = Callable[[str, int, int], None]
 
 _SIZE, _POINTS, _PAD, _TRAJECTORY_SEED = 512, 100_000, 6, 0
 _PIXELS = _SIZE * _SIZE
-_JUDGE = RenderSpec(size=_SIZE, points=_POINTS, pad=_PAD, draw="point")
+_JUDGE = RenderSpec(size=_SIZE, points=_POINTS, pad=_PAD, draw="point", color="gray", fit="own")
 # The first points tell most of the bad ones: (points, pixels that they hit at least). What fills a fifth of the picture
 # in the end hit 9,535 and 34,130 or more (the least of 1,015 accepted ones), and a quarter of the work is left. In
 # proportion for lower rates.
@@ -38,34 +38,32 @@ def search(
     family: str,
     categories: int = 1000,
     seed: int = 0,
-    fill_rate: float = 0.2,
-    variation: float = 0.4,
-    sampler: str = "uniform",
-    sigma_factor: float | None = None,
+    *,
     max_candidates: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    **settings: Any,
 ) -> Catalog:
     """Finds categories: a pure function of its arguments, whatever the machine and the number of threads.
 
-    A candidate is kept if its point picture (512x512, padding 6, 100,000 points, fixed trajectories) fills at least
-    `fill_rate` (Kataoka et al., ACCV 2020). One that hits fewer than 7,000 pixels with 12,500 points, or fewer than
-    30,000 with 50,000, is rejected then (fewer still, in proportion, for rates under 0.2).
+    A candidate of fractaldb is kept if its point picture (512x512, padding 6, 100,000 points, fixed trajectories) fills
+    at least `fill_rate` (Kataoka et al., ACCV 2020). One that hits fewer than 7,000 pixels with 12,500 points, or fewer
+    than 30,000 with 50,000, is rejected then (fewer still, in proportion, for rates under 0.2).
 
     Args:
-        family: "fractaldb".
+        family: its name, such as "fractaldb".
         categories: how many to find.
         seed: keys the candidates.
-        fill_rate: hit pixels / all pixels; above 100,000 / 512² it can't be reached.
-        variation: setting s of the parameter variations, over 0 to 0.5.
-        sampler: "uniform" as published, or "sigma": contractive maps (Anderson and Farrell, WACV 2022).
-        sigma_factor: for "sigma": sum of s1 + 2 s2 over the maps; None draws it as they do.
         max_candidates: give up after so many; None is 1,000 a category and at least 100,000.
         threads: None uses the processors there are.
         progress: called with (what, done, total).
+        settings: what only some families have. fractaldb: fill_rate = 0.2 (hit pixels / all pixels; what 100,000 points
+            can't reach is refused), variation = 0.4 (setting s of the parameter variations, over 0 to 0.5), sampler =
+            "uniform" as published, or "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor =
+            None (sum of s1 + 2 s2 over the maps; None draws it as they do).
 
     Raises:
-        ValueError: an argument is out of its range.
+        ValueError: an argument is out of its range, or a setting is not one of the family's.
         RuntimeError: `max_candidates` gave too few; the message gives the rate of acceptance.
 
     >>> catalog = search("fractaldb", categories=2, seed=1)
@@ -76,62 +74,54 @@ def search(
     if isinstance(categories, bool) or not isinstance(categories, (int, np.integer)) or not 1 <= categories < 2**32:
         raise ValueError(f"categories is {categories!r}; expected a whole number of at least 1")
     check_seed(seed)
-    if not isinstance(fill_rate, (int, float)) or not 0 < fill_rate <= 1:
-        raise ValueError(f"fill_rate is {fill_rate!r}; expected a share over 0 and up to 1")
-    if fill_rate > _POINTS / _PIXELS:
-        raise ValueError(
-            f"fill_rate {fill_rate} can't be reached: {_POINTS:,} points fill at most {_POINTS / _PIXELS:.3f} of "
-            f"{_SIZE}x{_SIZE} pixels (the published maximum is 0.28)"
-        )
-    check_variation(variation)
-    if sampler not in formula.samplers:
-        raise ValueError(f"sampler is {sampler!r}; expected one of {', '.join(formula.samplers)}")
-    if sigma_factor is not None and (sampler != "sigma" or not 0 < sigma_factor < 6):
-        raise ValueError(f"sigma_factor is {sigma_factor!r}; expected over 0 and under 6, and sampler 'sigma'")
+    for name in settings:
+        if name not in formula.settings:
+            expected = ", ".join(formula.settings) or "none"
+            raise ValueError(f"{name!r} is not a setting of {family}; expected: {expected}")
+    settings = {**formula.settings, **settings}
+    judge = None if formula.criterion is None else _JUDGES[formula.criterion]
+    if "fill_rate" in settings:
+        _check_fill_rate(settings["fill_rate"])
+    variation = check_variation(settings["variation"]) if "variation" in settings else None
+    formula.check_settings(settings)
     for name, value in (("max_candidates", max_candidates), ("threads", threads)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1, or None")
     max_candidates = max_candidates or max(100_000, 1000 * categories)
     threads = threads or cpu.default_threads()
 
-    leniency = min(1.0, fill_rate / _EARLY_RATE)
     kept: list[dict[str, NDArray[Any]]] = []
     found = tried = 0
     while found < categories and tried < max_candidates:
         numbers = np.arange(tried, min(tried + _BLOCK, max_candidates))
         tried += len(numbers)
-        params = formula.sample(seed, numbers, sampler, sigma_factor)
-        good = np.arange(len(numbers))
-        for points, pixels in _EARLY:
-            good = good[_judge(formula, params, good, points, threads) >= pixels * leniency]
-        good = good[_judge(formula, params, good, _POINTS, threads) >= fill_rate * _PIXELS][: categories - found]
+        params = formula.sample(seed, numbers, settings)
+        good = numbers - numbers[0]
+        if judge is not None:
+            good = judge(formula, params, settings, threads)
+        good = good[: categories - found]
         kept.append({name: array[good] for name, array in params.items()})
         found += len(good)
         if progress:
             progress("searching", found, categories)
     if found < categories:
         raise RuntimeError(
-            f"search found {found} of {categories} categories among {tried:,} candidates "
-            f"(acceptance rate {found / tried:.2g}); expected a lower fill_rate than {fill_rate} or more max_candidates"
+            f"search found {found} of {categories} categories among {tried:,} candidates (acceptance rate "
+            f"{found / tried:.2g}); expected more max_candidates, or a setting that asks for less"
         )
     params = {name: np.concatenate([block[name] for block in kept]) for name in kept[0]}
-    width = int(params["maps"].max())
-    params = {name: np.ascontiguousarray(a[:, :width] if a.ndim > 1 else a) for name, a in params.items()}
-    settings = {
-        "made_by": "search",
-        "seed": seed,
-        "fill_rate": fill_rate,
-        "sampler": sampler,
-        "sigma_factor": sigma_factor,
-        "candidates": tried,
-    }
-    return make_catalog(family, params, variation, settings, threads, progress)
+    if "maps" in params:  # candidates have room for the most maps that one can have
+        width = int(params["maps"].max())
+        params = {name: np.ascontiguousarray(a[:, :width] if a.ndim > 1 else a) for name, a in params.items()}
+    made = {name: value for name, value in settings.items() if name != "variation"}
+    how = {"made_by": "search", "seed": seed, **made, "candidates": tried}
+    return make_catalog(family, params, variation, how, threads, progress)
 
 
 def make_catalog(
     family: str,
-    params: Mapping[str, NDArray[Any]],
-    variation: float,
+    params: Params,
+    variation: float | None,
     settings: Mapping[str, object],
     threads: int | None = None,
     progress: Progress | None = None,
@@ -144,8 +134,8 @@ def make_catalog(
 
     Args:
         family: its name.
-        params: arrays of the family, as `FractalDB.check_params` has them.
-        variation: setting s, over 0 to 0.5.
+        params: arrays of the family, as its `check_params` has them.
+        variation: setting s, over 0 to 0.5; None where the family has none.
         settings: how the parameters came about; kept with the catalog, not part of its digest.
         threads: None uses the processors there are.
         progress: called with (what, done, total).
@@ -156,10 +146,12 @@ def make_catalog(
     formula = family_named(family)
     categories = formula.check_params(params)
     formula.check_values(params)
-    check_variation(variation)
+    if not isinstance(formula, ProbedFamily):
+        return Catalog(family, params, variation, settings=dict(settings))
     threads = threads or cpu.default_threads()
     factors = formula.factors(variation)
-    rows, unvaried_row, steps = formula.weight_rows, formula.unvaried_row, formula.shrink_steps
+    rows, unvaried_row, steps = formula.weight_rows, formula.unvaried_row, SHRINK_STEPS
+    assert unvaried_row is not None
 
     unvaried_rows = np.arange(categories) * rows + unvaried_row
     all_pixels = np.full(categories, _PIXELS, np.int32)
@@ -203,18 +195,43 @@ def _stays_within(probes: NDArray[np.void], farthest: NDArray[np.float64]) -> ND
     return probes["finite"] & (_extent(probes["box"]) <= farthest)
 
 
-def _judge(
-    formula: FractalDB, params: Mapping[str, NDArray[Any]], rows: NDArray[np.int64], points: int, threads: int
+def _check_fill_rate(fill_rate: object) -> None:
+    if not isinstance(fill_rate, (int, float)) or not 0 < fill_rate <= 1:
+        raise ValueError(f"fill_rate is {fill_rate!r}; expected a share over 0 and up to 1")
+    if fill_rate > _POINTS / _PIXELS:
+        raise ValueError(
+            f"fill_rate {fill_rate} can't be reached: {_POINTS:,} points fill at most {_POINTS / _PIXELS:.3f} of "
+            f"{_SIZE}x{_SIZE} pixels (the published maximum is 0.28)"
+        )
+
+
+def _filling(formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
+    """The candidates whose point picture fills at least the share `fill_rate`."""
+    assert isinstance(formula, ProbedFamily)
+    fill_rate = settings["fill_rate"]
+    leniency = min(1.0, fill_rate / _EARLY_RATE)
+    good = np.arange(len(next(iter(params.values()))))
+    for points, least in (*((points, pixels * leniency) for points, pixels in _EARLY), (_POINTS, fill_rate * _PIXELS)):
+        good = good[_hit_pixels(formula, params, good, points, threads) >= least]
+    return good
+
+
+def _hit_pixels(
+    formula: ProbedFamily, params: Params, candidates: NDArray[np.intp], points: int, threads: int
 ) -> NDArray[np.int32]:
-    records = formula.probes(rows, np.ones((len(rows), 6)))
-    spec = replace(_JUDGE, points=points)
-    pixels: NDArray[np.int32] = cpu.measure(params, records, spec, _TRAJECTORY_SEED, threads)["pixels"]
+    drawing = formula.probes(params, candidates, np.ones((len(candidates), 6)))
+    pixels: NDArray[np.int32] = cpu.measure(drawing, replace(_JUDGE, points=points), _TRAJECTORY_SEED, threads)[
+        "pixels"
+    ]
     return pixels
 
 
+_JUDGES = {"filling": _filling}
+
+
 def _probe(
-    formula: FractalDB,
-    params: Mapping[str, NDArray[Any]],
+    formula: ProbedFamily,
+    params: Params,
     factors: NDArray[np.float64],
     which: NDArray[np.int64],
     step: int,
@@ -227,8 +244,8 @@ def _probe(
     results = [np.zeros(0, cpu.MEASUREMENT)]
     for start in range(0, len(which), _BLOCK):
         categories, rows = np.divmod(which[start : start + _BLOCK], formula.weight_rows)
-        records = formula.probes(categories, factors[rows, step])
-        results.append(cpu.measure(params, records, _JUDGE, _TRAJECTORY_SEED, threads, enough[categories]))
+        drawing = formula.probes(params, categories, factors[rows, step])
+        results.append(cpu.measure(drawing, _JUDGE, _TRAJECTORY_SEED, threads, enough[categories]))
         if progress:
             progress("probing variations", min(start + _BLOCK, len(which)), len(which))
     return np.concatenate(results)

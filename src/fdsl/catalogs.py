@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from fdsl._core import MAX_MAPS
 from fdsl.families import family_named
+from fdsl.families.protocol import SHRINK_STEPS, ProbedFamily
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -62,9 +63,10 @@ class Catalog:
         family: name of the family, such as "fractaldb".
         params: the family's arrays for C categories; fractaldb: maps int32 (C,), affine float64 (C, M, 6) as a…f,
             probability float64 (C, M).
-        variation: setting s of the parameter variations, 0.4 as published.
-        shrink: uint8 (C, R) for R weight rows, in eighths: 8 leaves a variation as it is, 0 leaves none of it.
-        boxes: float32 (C, R, 4): x0, x1, y0, y1 that the probe of each (category, weight row) filled.
+        variation: setting s of the parameter variations, 0.4 as published; None where the family has no such setting.
+        shrink: uint8 (C, R) for R weight rows, in eighths: 8 leaves a variation as it is, 0 leaves none of it. None
+            where the family has no weight rows; so are the boxes.
+        boxes: float32 (C, R, 4): x0, x1, y0, y1 that the probe of each (category, weight row) filled; in space 6.
         settings: how it was made, in terms of JSON; not part of the digest.
         path: the safetensors file behind it, if there is one.
 
@@ -79,29 +81,32 @@ class Catalog:
 
     family: str
     params: Mapping[str, Array]
-    variation: float
-    shrink: NDArray[np.uint8]
-    boxes: NDArray[np.float32]
+    variation: float | None = None
+    shrink: NDArray[np.uint8] | None = None
+    boxes: NDArray[np.float32] | None = None
     settings: dict[str, object] = field(default_factory=dict)
     path: Path | None = None
 
     def __post_init__(self) -> None:
         family = family_named(self.family)
         params = {name: _read_only(array) for name, array in self.params.items()}
-        variation = check_variation(self.variation)
         categories = family.check_params(params)
-        rows = family.weight_rows
-        for name, array, dtype, shape in (
-            ("shrink", self.shrink, "uint8", (categories, rows)),
-            ("boxes", self.boxes, "float32", (categories, rows, 4)),
-        ):
-            if array.dtype != dtype or array.shape != shape:
-                raise ValueError(f"{name} is {array.dtype} {array.shape}; expected {dtype} {shape}")
+        if ("variation" in family.settings) != (self.variation is not None):
+            expected = "a setting over 0 and up to 0.5" if self.variation is None else "None"
+            raise ValueError(f"variation of {self.family} is {self.variation!r}; expected {expected}")
+        found: dict[str, Array | None] = {"shrink": self.shrink, "boxes": self.boxes}
+        expected_arrays: dict[str, str] = {}
+        if isinstance(family, ProbedFamily):
+            rows = (categories, family.weight_rows)
+            expected_arrays = {"shrink": f"uint8 {rows}", "boxes": f"float32 {(*rows, family.box_numbers)}"}
+        for name, array in found.items():
+            was = None if array is None else f"{array.dtype} {array.shape}"
+            if was != expected_arrays.get(name):
+                raise ValueError(f"{name} is {was}; expected {expected_arrays.get(name)}")
         values: dict[str, object] = {
             "params": MappingProxyType(params),
-            "variation": variation,
-            "shrink": _read_only(self.shrink),
-            "boxes": _read_only(self.boxes),
+            "variation": None if self.variation is None else check_variation(self.variation),
+            **{name: None if array is None else _read_only(array) for name, array in found.items()},
             # Through JSON now, so that a file gives back the same.
             "settings": json.loads(json.dumps(self.settings)),
         }
@@ -114,11 +119,12 @@ class Catalog:
         """Reads every array, which `load` leaves out for large files."""
         family = family_named(self.family)
         family.check_values(self.params)
-        if (self.shrink > family.shrink_steps).any():
-            raise ValueError(f"shrink goes up to {self.shrink.max()}; expected 0 to {family.shrink_steps} eighths")
+        if self.shrink is not None and (self.shrink > SHRINK_STEPS).any():
+            raise ValueError(f"shrink goes up to {self.shrink.max()}; expected 0 to {SHRINK_STEPS} eighths")
 
     def _arrays(self) -> dict[str, Array]:
-        return {**self.params, "shrink": self.shrink, "boxes": self.boxes}
+        found = {"shrink": self.shrink, "boxes": self.boxes}
+        return {**self.params, **{name: array for name, array in found.items() if array is not None}}
 
     @cached_property
     def digest(self) -> str:
@@ -134,7 +140,7 @@ class Catalog:
         return content.hexdigest()
 
     def __len__(self) -> int:
-        return len(self.shrink)
+        return len(next(iter(self.params.values())))
 
     def __repr__(self) -> str:
         return (
@@ -177,17 +183,16 @@ class Catalog:
             metadata = _json_object(all_metadata[_METADATA_KEY], "metadata")
             if metadata.get("version") != _FORMAT_VERSION:
                 raise ValueError(f"version {metadata.get('version')!r}; expected {_FORMAT_VERSION}")
-            kinds = {"family": str, "variation": float, "settings": dict, "digest": str}
+            kinds: dict[str, Any] = {"family": str, "variation": float | None, "settings": dict, "digest": str}
             missing = [key for key, kind in kinds.items() if not isinstance(metadata.get(key), kind)]
-            missing += [name for name in ("shrink", "boxes") if name not in arrays]
             if missing:
                 raise ValueError(f"no {', '.join(missing)} in it; expected what Catalog.save writes")
             catalog = cls(
                 family=metadata["family"],
                 params={name: array for name, array in arrays.items() if name not in ("shrink", "boxes")},
                 variation=metadata["variation"],
-                shrink=arrays["shrink"],
-                boxes=arrays["boxes"],
+                shrink=arrays.get("shrink"),
+                boxes=arrays.get("boxes"),
                 settings=metadata["settings"],
                 path=path,
             )

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 import fdsl
-from fdsl.families import family_named
+from fdsl.families import family_names
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -129,23 +129,36 @@ Instances = Annotated[
 ]
 _drawing = "Drawing"
 Size = Annotated[int, typer.Option(help="Pixels of a side.", rich_help_panel=_drawing)]
-Points = Annotated[int, typer.Option(help="Points of a picture.", rich_help_panel=_drawing)]
+_own = "the family's own"
+Points = Annotated[int | None, typer.Option(help="Points of a picture.", show_default=_own, rich_help_panel=_drawing)]
 Draw = Annotated[
-    Literal["point", "patch", "patch_per_point"],
-    typer.Option(help="Hit pixels, one 3x3 patch per instance, or one per point.", rich_help_panel=_drawing),
+    Literal["point", "patch", "patch_per_point"] | None,
+    typer.Option(
+        help="Hit pixels, one 3x3 patch per instance, or one per point.", show_default=_own, rich_help_panel=_drawing
+    ),
 ]
 Color = Annotated[
-    Literal["gray", "color", "density"],
-    typer.Option(help="127 on black, hue by step, or brightness by count.", rich_help_panel=_drawing),
+    Literal["gray", "white", "color", "density"] | None,
+    typer.Option(
+        help="Gray (127 on black), white, hue by step, or brightness by count.",
+        show_default=_own,
+        rich_help_panel=_drawing,
+    ),
 ]
 Channels = Annotated[
     int | None,
     typer.Option(help="1 or 3.", show_default="3 for color, else 1", rich_help_panel=_drawing),
 ]
-Pad = Annotated[int, typer.Option(help="Pixels left free on each side.", rich_help_panel=_drawing)]
+Pad = Annotated[
+    int | None, typer.Option(help="Pixels left free on each side.", show_default=_own, rich_help_panel=_drawing)
+]
 Fit = Annotated[
-    Literal["own", "stored"],
-    typer.Option(help="Scale to the picture's own box, or the catalog's (twice as fast).", rich_help_panel=_drawing),
+    Literal["own", "stored"] | None,
+    typer.Option(
+        help="Scale to the picture's own box, or the catalog's (twice as fast).",
+        show_default=_own,
+        rich_help_panel=_drawing,
+    ),
 ]
 CropOf = Annotated[
     int | None,
@@ -179,14 +192,20 @@ def _fdsl(
 
 @app.command()
 def search(
-    family: Annotated[str, typer.Argument(help="The formula: fractaldb.", show_default=False)],
+    family: Annotated[str, typer.Argument(help=f"The formula: {', '.join(family_names())}.", show_default=False)],
     categories: Annotated[int, typer.Option(help="How many to find.")] = 1000,
     seed: Seed = 0,
-    fill_rate: Annotated[float, typer.Option(help="Least share of the pixels that a category's picture hits.")] = 0.2,
-    variation: Annotated[float, typer.Option(help="Setting of the parameter variations, over 0 to 0.5.")] = 0.4,
+    fill_rate: Annotated[
+        float | None,
+        typer.Option(help="Least share of the pixels that a category's picture hits.", show_default=_own),
+    ] = None,
+    variation: Annotated[
+        float | None, typer.Option(help="Setting of the parameter variations, over 0 to 0.5.", show_default=_own)
+    ] = None,
     sampler: Annotated[
-        Literal["uniform", "sigma"], typer.Option(help="As published, or contractive maps by singular values.")
-    ] = "uniform",
+        Literal["uniform", "sigma"] | None,
+        typer.Option(help="As published, or contractive maps by singular values.", show_default=_own),
+    ] = None,
     sigma_factor: Annotated[
         float | None, typer.Option(help="Of --sampler sigma.", show_default="drawn per category")
     ] = None,
@@ -217,19 +236,22 @@ def search(
     if target.suffix and not to_file and not name.endswith("/"):
         raise typer.BadParameter(f"{name}; expected a name in .safetensors, or a folder: {name}/", param_hint="--out")
     _require_new(target, empty_folder=not to_file)
+    settings = {
+        "fill_rate": fill_rate,
+        "variation": variation,
+        "sampler": sampler,
+        "sigma_factor": sigma_factor,
+    }
     began = time.perf_counter()
     with _progress_bar() as progress:
         catalog = fdsl.search(
             family,
             categories=categories,
             seed=seed,
-            fill_rate=fill_rate,
-            variation=variation,
-            sampler=sampler,
-            sigma_factor=sigma_factor,
             max_candidates=max_candidates,
             threads=threads,
             progress=progress,
+            **{name: value for name, value in settings.items() if value is not None},
         )
     seconds = time.perf_counter() - began
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -260,9 +282,9 @@ def show(
     variation: Variation = None,
     seed: Seed = 0,
     size: Size = 224,
-    points: Points = 100_000,
-    draw: Draw = "patch",
-    color: Color = "gray",
+    points: Points = None,
+    draw: Draw = None,
+    color: Color = None,
 ) -> None:
     """Draw a contact sheet: categories by instances, with labels.
 
@@ -297,12 +319,12 @@ def render(
     variation: Variation = None,
     seed: Seed = 0,
     size: Size = 224,
-    points: Points = 100_000,
-    draw: Draw = "patch",
-    color: Color = "gray",
+    points: Points = None,
+    draw: Draw = None,
+    color: Color = None,
     channels: Channels = None,
-    pad: Pad = 6,
-    fit: Fit = "own",
+    pad: Pad = None,
+    fit: Fit = None,
     crop_of: CropOf = None,
     view_scale: ViewScale = None,
 ) -> None:
@@ -343,10 +365,10 @@ def _bench() -> None:
 def bench_render(
     source: CatalogOrFamily = "fractaldb",
     size: Size = 224,
-    points: Points = 100_000,
-    draw: Draw = "patch",
-    color: Color = "gray",
-    fit: Fit = "own",
+    points: Points = None,
+    draw: Draw = None,
+    color: Color = None,
+    fit: Fit = None,
     threads: Annotated[
         list[int] | None, typer.Option(min=1, help="Give it again for another number.", show_default="1 and all")
     ] = None,
@@ -366,12 +388,14 @@ def bench_render(
         speeds = render_speed(dataset, sorted(set(threads or (1, default_threads()))), seconds, progress)
     if as_json:
         rates = [{"threads": speed.threads, "images_per_s": round(speed.images_per_s, 1)} for speed in speeds]
-        print(json.dumps({"kernel": kernel_name(), "spec": json.loads(spec.canonical()), "results": rates}))
+        print(json.dumps({"kernel": kernel_name(), "spec": json.loads(dataset.spec.canonical()), "results": rates}))
         return
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{draw}, {color}, {size} px, {points:,} points, fit {fit}: kernel {kernel_name()}")
+    how = {name: value for name, value in json.loads(dataset.spec.canonical()).items() if value not in (None, {})}
+    title = ", ".join(f"{name} {value}" for name, value in how.items())
+    table = Table(title=f"{dataset.catalog.family}: {title}; kernel {kernel_name()}")
     for heading in (
         "threads",
         "images/s",
@@ -393,10 +417,10 @@ def bench_feed(
     batch_size: Annotated[int, typer.Option(help="Images of a batch.")] = 256,
     step_ms: Annotated[float, typer.Option(help="Milliseconds that the consumer takes for a batch.")] = 0.0,
     size: Size = 224,
-    points: Points = 100_000,
-    draw: Draw = "patch",
-    color: Color = "gray",
-    fit: Fit = "own",
+    points: Points = None,
+    draw: Draw = None,
+    color: Color = None,
+    fit: Fit = None,
     seconds: Annotated[float, typer.Option(help="To go on for, after the first batch.")] = 5.0,
     as_json: AsJson = False,
 ) -> None:
@@ -449,11 +473,11 @@ def pretrain(
     variation: Variation = None,
     seed: Seed = 0,
     size: Size = 224,
-    points: Points = 100_000,
-    draw: Draw = "patch",
-    color: Color = "gray",
+    points: Points = None,
+    draw: Draw = None,
+    color: Color = None,
     channels: Channels = None,
-    fit: Fit = "own",
+    fit: Fit = None,
     crop_of: CropOf = None,
     view_scale: ViewScale = None,
     as_json: AsJson = False,
@@ -516,11 +540,10 @@ def demo(
 
 def _open(source: str, variation: float | None, progress: Progress, few: int = 100) -> fdsl.Catalog:
     """The catalog of that name or path, or `few` categories of the family of that name."""
-    try:
-        family_named(source)
-    except ValueError:
+    if source not in family_names():
         return fdsl.catalog(source, variation, progress)
-    return fdsl.search(source, few, variation=0.4 if variation is None else variation, progress=progress)
+    settings: dict[str, Any] = {} if variation is None else {"variation": variation}
+    return fdsl.search(source, few, progress=progress, **settings)
 
 
 def _view(crop_of: int | None, view_scale: tuple[float, float] | None) -> fdsl.Crop | fdsl.RandomView | None:

@@ -75,7 +75,8 @@ def contact_sheet(dataset: Dataset, categories: int | Sequence[int] = 10, instan
 def _details(dataset: Dataset, number: int) -> list[str]:
     """What an instance number stands for, the longest wording first."""
     numbering = dataset.numbering(number)
-    if numbering is None:
-        return []
-    row, pattern, flip = numbering
-    return [f"row {row}, pattern {pattern}, flip {flip}", f"row {row} p{pattern} f{flip}", f"{row}/{pattern}/{flip}"]
+    words, letters = (
+        [f"{name} {value}" for name, value in numbering.items()],
+        [f"{name[0]}{value}" for name, value in numbering.items()],
+    )
+    return [", ".join(words), " ".join(letters), "/".join(map(str, numbering.values()))]

@@ -16,6 +16,7 @@ from fdsl.catalogs import Catalog
 from fdsl.engines import cpu
 from fdsl.families import family_named
 from fdsl.keyed import Purpose, check_seed
+from fdsl.primitives import Instances
 from fdsl.rendering import RENDER_VERSION, RenderSpec
 
 Images = NDArray[np.uint8]
@@ -58,7 +59,7 @@ class Dataset:
         catalog: the categories.
         instances: a number (the first so many), any range, stepped too, or a sequence of instance numbers.
             `range(0, 1000, 40)` is one per variation, `range(80, 81)` the unvaried picture.
-        spec: how pictures are drawn; None is `RenderSpec()`.
+        spec: how pictures are drawn; None is `RenderSpec()`. `dataset.spec` has the family's values where it says None.
         seed: keys trajectories, patches and views.
         fresh: draw the instances anew each epoch, so that none ever comes again.
         transform: applied to a PIL image by `dataset[i]` and DataLoader; `batch` and Feed give plain pixels.
@@ -82,14 +83,13 @@ class Dataset:
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
         self.catalog = catalog
-        self.spec = spec or RenderSpec()
         self.seed = check_seed(seed)
         self.fresh = bool(fresh)
         self.transform = transform
         self.instances = _instance_numbers(instances)
         self._family = family_named(catalog.family)
-        self._family.check_spec(self.spec)
-        self._factors = self._family.factors(catalog.variation)
+        self.spec = self._family.complete(spec or RenderSpec())
+        self.palette = self._family.palette(self.spec)
         self._digest: str | None = None
 
     def __len__(self) -> int:
@@ -128,9 +128,22 @@ class Dataset:
         width = max(5, len(str(len(self.catalog) - 1)))
         return [f"{category:0{width}d}" for category in range(len(self.catalog))]
 
-    def numbering(self, instance: int) -> tuple[int, int, int] | None:
-        """Weight row, pattern and flip of an instance number; None where the instance is drawn continuously."""
-        return None if self.fresh else self._family.numbering(instance)
+    def numbering(self, instance: int) -> dict[str, int]:
+        """What an instance number stands for; {} where the instance is drawn continuously.
+
+        >>> dataset.numbering(123)
+        {'row': 3, 'pattern': 0, 'flip': 3}
+        """
+        return {} if self.fresh else self._family.numbering(instance)
+
+    def file_name(self, category: int, instance: int) -> str:
+        """The name of a picture's file without its suffix: the published one, else CATEGORY_instance_N.
+
+        >>> dataset.file_name(7, 123)
+        '00007_03_count_0_flip3'
+        """
+        name = self.classes[category]
+        return self._family.file_name(name, instance) if self.numbering(instance) else f"{name}_instance_{instance}"
 
     @property
     def targets(self) -> Targets:
@@ -140,8 +153,8 @@ class Dataset:
     def split(self, share: float) -> tuple[Dataset, Dataset]:
         """Two datasets of the same categories: about `share` of the instances, and the rest held out.
 
-        Whole weight rows go to one side (25 of them below instance 1,000), so that the held-out pictures show
-        variations that training never saw; which ones is keyed by the seed. The unvaried row stays in the first.
+        Whole weight rows go to one side (fractaldb: 25 of them below instance 1,000), so that the held-out pictures
+        show variations that training never saw; which ones is keyed by the seed. The unvaried row stays in the first.
 
         Raises:
             ValueError: `share` leaves one side empty, or the dataset is `fresh`.
@@ -157,7 +170,8 @@ class Dataset:
             raise ValueError("split() of a fresh dataset; expected fresh=False, because no instance of it comes again")
         numbers = np.asarray(self.instances)
         groups, members = np.unique(self._family.held_out_groups(numbers), return_inverse=True)
-        movable = groups[groups != self._family.unvaried_row]
+        unvaried = self._family.unvaried_row
+        movable = groups if unvaried is None else groups[groups != unvaried]
         count = round((1 - share) * len(groups))
         if not 0 < count <= len(movable) or count == len(groups):
             raise ValueError(
@@ -215,19 +229,16 @@ class Dataset:
             raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
         labels, places = np.divmod(positions, len(self.instances))
         numbers = self.instances
-        records = self._family.instances(
-            factors=self._factors,
-            shrink=self.catalog.shrink,
-            boxes=self.catalog.boxes,
-            seed=self.seed,
+        instances = Instances(
             categories=labels,
             numbers=numbers[places] if isinstance(numbers, np.ndarray) else numbers.start + numbers.step * places,
             epochs=_counted("epoch", epoch, len(positions), 2**32),
             repeats=_counted("repeat", repeat, len(positions), 2**12),
+            seed=self.seed,
             fresh=self.fresh,
-            published_rule=self.spec.options.get("instance_rule") == "published",
         )
-        cpu.draw(self.catalog.params, records, self.spec, self.seed, out, threads or cpu.default_threads())
+        drawing = self._family.drawing(self.catalog, instances, self.spec)
+        cpu.draw(drawing, self.spec, self.palette, self.seed, out, threads or cpu.default_threads())
         return out, labels
 
     def __getitem__(self, key: Key) -> tuple[Any, int]:

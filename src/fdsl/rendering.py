@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 RENDER_VERSION = 1
 MAX_SIZE = 4096
 MAX_POINTS = 2**24
-GRAY = 127
+GRAY, WHITE = 127, 255
 HUES = 128
 DENSITY_LEVELS = 256
 
@@ -86,13 +86,17 @@ def _is_share(value: object, high: float) -> bool:
 class RenderSpec:
     """How pictures are drawn.
 
+    What is None is the family's own; a Dataset's spec has it filled in. fractaldb: 100,000 points, "patch", "gray",
+    pad 6, fit "own". What a family does not have, it rejects by name.
+
     Args:
         size: pixels of a side, 1 to 4,096.
         points: points of a picture, 1 to 2^24.
         draw: "point" sets the hit pixels; "patch" gives each the 3x3 pattern of its instance; "patch_per_point" stamps
             a pattern of its own per point, whose zeros erase (as the published code).
-        color: "gray" (127 on black), "color" (hue by step) or "density" (by the count of points).
-        channels: 1 or 3; None is 1 for gray and density and 3 for color (`image_channels`). 3 repeats gray.
+        color: "gray" (127 on black; contours: one gray a line), "white" (255), "color" (hue by step; contours: by line)
+            or "density" (by the count of points).
+        channels: 1 or 3; None is 3 for color and 1 for the others (`image_channels`). 3 repeats gray.
         pad: pixels left free on each side of the whole picture.
         fit: "own" scales to the picture's own bounding box (within its probe's); "stored" to the probe's, in half the
             time, and drops points outside. Other pixels, so part of the spec.
@@ -107,24 +111,27 @@ class RenderSpec:
     """
 
     size: int = 224
-    points: int = 100_000
-    draw: str = "patch"
-    color: str = "gray"
+    points: int | None = None
+    draw: str | None = None
+    color: str | None = None
     channels: int | None = None
-    pad: int = 6
-    fit: str = "own"
+    pad: int | None = None
+    fit: str | None = None
     view: Crop | RandomView | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _check(_is_whole(self.size, 1, MAX_SIZE), "size", self.size, f"a whole number of pixels from 1 to {MAX_SIZE}")
-        _check(_is_whole(self.points, 1, MAX_POINTS), "points", self.points, f"a whole number from 1 to {MAX_POINTS}")
+        if self.points is not None:
+            good = _is_whole(self.points, 1, MAX_POINTS)
+            _check(good, "points", self.points, f"a whole number from 1 to {MAX_POINTS}")
         for name, choices in (
             ("draw", ("point", "patch", "patch_per_point")),
-            ("color", ("gray", "color", "density")),
+            ("color", ("gray", "white", "color", "density")),
             ("fit", ("own", "stored")),
         ):
-            _check(getattr(self, name) in choices, name, getattr(self, name), f"one of {', '.join(choices)}")
+            value = getattr(self, name)
+            _check(value is None or value in choices, name, value, f"one of {', '.join(choices)}")
         _check(self.channels in (None, 1, 3), "channels", self.channels, "1, 3 or None")
         if self.color == "color" and self.channels == 1:
             raise ValueError("channels is 1 but color is 'color'; expected 3 channels")
@@ -134,12 +141,41 @@ class RenderSpec:
             raise ValueError(f"view is {self.view!r}; expected None, fdsl.Crop(...) or fdsl.RandomView(...)")
         if isinstance(self.view, Crop) and self.view.of < self.size:
             raise ValueError(f"Crop(of={self.view.of}) is smaller than size {self.size}; expected at least the size")
-        _check(_is_whole(self.pad, 0, MAX_SIZE), "pad", self.pad, "a whole number of pixels from 0 up")
-        if 2 * self.pad >= self.whole:
-            raise ValueError(f"pad {self.pad} leaves nothing of {self.whole} pixels; expected less than half of them")
+        if self.pad is not None:
+            _check(_is_whole(self.pad, 0, MAX_SIZE), "pad", self.pad, "a whole number of pixels from 0 up")
+            if 2 * self.pad >= self.whole:
+                message = f"pad {self.pad} leaves nothing of {self.whole} pixels; expected less than half of them"
+                raise ValueError(message)
         if not isinstance(self.options, Mapping):
             raise ValueError(f"options is {self.options!r}; expected a dict")
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
+
+    def completed(self, family: str, options: Mapping[str, tuple[object, ...]], **own: object) -> RenderSpec:
+        """The spec with a family's own values where it says None.
+
+        Args:
+            family: its name, for the messages.
+            options: the options that it has, and what each can be.
+            own: its values of points, draw, color, pad and fit; what is left out, it does not have.
+
+        Raises:
+            ValueError: the spec asks for what the family does not have.
+
+        >>> RenderSpec(size=32).completed("rings", {}, points=500, draw="point", color="white").points
+        500
+        """
+        for name in ("points", "draw", "color", "pad", "fit"):
+            value = getattr(self, name)
+            if value is not None and name not in own:
+                raise ValueError(f"{name} is {value!r}, but {family} has no {name}; expected None")
+        for name, value in self.options.items():
+            if name not in options:
+                expected = ", ".join(options) or "no options"
+                raise ValueError(f"option {name!r} is not one of {family}'s; expected: {expected}")
+            if value not in options[name]:
+                raise ValueError(f"option {name} is {value!r}; expected {' or '.join(map(repr, options[name]))}")
+        missing: dict[str, Any] = {name: value for name, value in own.items() if getattr(self, name) is None}
+        return replace(self, **missing)
 
     @property
     def whole(self) -> int:
@@ -160,7 +196,7 @@ class RenderSpec:
 
     @cached_property
     def palette(self) -> NDArray[np.uint8]:
-        """Pixel values by what a pixel holds, uint8 (N, channels), read-only; row 0 is the background.
+        """Pixel values of drawn points by what a pixel holds, uint8 (N, channels), read-only; row 0 is the background.
 
         Hues go round once in 128 steps at saturation and value 0.75, as the published code's `convert_color` (which
         stores them as BGR; these are RGB). Density rises by the logarithm, in straight pieces between powers of two, so
@@ -168,8 +204,8 @@ class RenderSpec:
         """
         if self.color == "color":
             values: list[tuple[int, ...]] = [(0, 0, 0), *(_hue(step) for step in range(HUES))]
-        elif self.color == "gray":
-            values = [(0,), (GRAY,)]
+        elif self.color in ("gray", "white"):
+            values = [(0,), (GRAY if self.color == "gray" else WHITE,)]
         else:
             values = [(255 * _log2_in_256ths(count + 1) // (8 * 256),) for count in range(DENSITY_LEVELS)]
         rows = np.array(values, np.uint8)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
+from fdsl.primitives import AffineSystems, Drawing
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -30,7 +29,8 @@ assert MEASUREMENT.itemsize == _core.MEASUREMENT_BYTES
 assert (HUES, DENSITY_LEVELS) == (_core.HUES, _core.DENSITY_LEVELS)
 
 _DRAW = {"point": 0, "patch": 1, "patch_per_point": 2}
-_COLOR = {"gray": 0, "color": 1, "density": 2}
+# Gray and white are one drawing of two palettes.
+_COLOR = {"gray": 0, "white": 0, "color": 1, "density": 2}
 _FIT = {"own": 0, "stored": 1}
 
 
@@ -59,9 +59,11 @@ def default_threads() -> int:
 
 def _record(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
     record = np.zeros((), _SPEC)
-    record["seed"], record["size"], record["of"], record["points"] = seed, spec.size, spec.whole, spec.points
-    record["pad"], record["draw"], record["color"] = spec.pad, _DRAW[spec.draw], _COLOR[spec.color]
-    record["fit"] = _FIT[spec.fit]
+    record["seed"], record["size"], record["of"] = seed, spec.size, spec.whole
+    # What is None, the family does not have, and no kernel of it looks at.
+    record["points"], record["pad"] = spec.points or 0, spec.pad or 0
+    record["draw"], record["color"] = _DRAW[spec.draw or "point"], _COLOR[spec.color or "gray"]
+    record["fit"] = _FIT[spec.fit or "own"]
     if isinstance(spec.view, Crop):
         record["view"] = 1
     elif isinstance(spec.view, RandomView):
@@ -76,50 +78,55 @@ def _bytes(records: NDArray[np.void]) -> NDArray[np.uint8]:
 
 
 def draw(
-    params: Mapping[str, NDArray[Any]],
-    instances: NDArray[np.void],
+    drawing: Drawing,
     spec: RenderSpec,
+    palette: NDArray[np.uint8],
     seed: int,
     out: NDArray[np.uint8],
     threads: int,
 ) -> None:
-    """Draws `instances` (records of the family) into `out`, uint8 (B, channels, size, size), C-contiguous.
+    """Draws a batch into `out`, uint8 (B, channels, size, size), C-contiguous.
 
     The GIL is free meanwhile, and the caller's floating-point mode comes back as it was.
+
+    Args:
+        drawing: what to draw, of a family.
+        spec: how, as the family completed it.
+        palette: what a pixel can hold, uint8 (N, channels), the ground first.
+        seed: of the dataset.
+        out: where to.
+        threads: that share the batch.
     """
-    _core.draw(
+    params = drawing.params
+    _core.draw_affine(
         kernel_name(),
         params["affine"],
         params["probability"],
         params["maps"],
-        _bytes(instances),
+        _bytes(drawing.records),
         _record(spec, seed),
-        spec.palette,
+        palette,
         out,
         threads,
     )
 
 
 def measure(
-    params: Mapping[str, NDArray[Any]],
-    instances: NDArray[np.void],
-    spec: RenderSpec,
-    seed: int,
-    threads: int,
-    enough: ArrayLike = 2**31 - 1,
+    drawing: AffineSystems, spec: RenderSpec, seed: int, threads: int, enough: ArrayLike = 2**31 - 1
 ) -> NDArray[np.void]:
     """Point pictures judged, not kept: MEASUREMENT records of box, count of hit pixels, and finiteness, (B,).
 
     `enough` is one number for all or int (B,). A count may end before it is complete: once that many pixels are hit, or
     if an eighth of the points hit less than an eighth of them. What is not finite is not counted.
     """
-    result = np.zeros(len(instances), MEASUREMENT)
-    _core.measure(
+    params = drawing.params
+    result = np.zeros(len(drawing.records), MEASUREMENT)
+    _core.measure_affine(
         kernel_name(),
         params["affine"],
         params["probability"],
         params["maps"],
-        _bytes(instances),
+        _bytes(drawing.records),
         _record(spec, seed),
         np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
         _bytes(result),

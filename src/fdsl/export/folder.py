@@ -19,8 +19,9 @@ _BATCH_BYTES = 16 << 20
 def export_folder(dataset: Dataset, folder: Path, categories: Sequence[int], progress: Progress | None = None) -> None:
     """Draws the pictures of some categories into a folder that appears when it is complete.
 
-    A picture is CATEGORY/CATEGORY_WW_count_P_flipF.png with weight row, pattern and flip, as the published code names
-    them; from instance 1,000 on, or where instances are fresh, CATEGORY/CATEGORY_instance_N.png.
+    A picture is CATEGORY/NAME.png, named as the family's published code names it (fractaldb:
+    CATEGORY_WW_count_P_flipF.png with weight row, pattern and flip); where instances are drawn continuously,
+    CATEGORY/CATEGORY_instance_N.png.
 
     Args:
         dataset: what to draw; epoch 0 of a view.
@@ -45,16 +46,8 @@ def export_folder(dataset: Dataset, folder: Path, categories: Sequence[int], pro
                 first = category * count + start
                 images, _ = dataset.batch(range(first, first + len(numbers)))
                 for number, pixels in zip(numbers, images, strict=True):
-                    name = _file_name(dataset, names[category], int(number))
-                    (here / name).write_bytes(png_bytes(compact_image(pixels, dataset.spec)))
+                    name = f"{dataset.file_name(category, int(number))}.png"
+                    (here / name).write_bytes(png_bytes(compact_image(pixels, dataset.palette)))
                 done += len(numbers)
                 if progress:
                     progress("drawing", done, len(categories) * count)
-
-
-def _file_name(dataset: Dataset, category: str, instance: int) -> str:
-    numbering = dataset.numbering(instance)
-    if numbering is None:
-        return f"{category}_instance_{instance}.png"
-    row, pattern, flip = numbering
-    return f"{category}_{row:02d}_count_{pattern}_flip{flip}.png"

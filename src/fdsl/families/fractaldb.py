@@ -7,56 +7,55 @@ and draws it along other trajectories or with another 3x3 patch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any
+from functools import lru_cache
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdsl import _core, keyed
+from fdsl.families.protocol import SHRINK_STEPS, Params, Settings
 from fdsl.keyed import Purpose
+from fdsl.primitives import AffineSystems, Instances
 from fdsl.rendering import RenderSpec
 
-# One picture to draw; kernels/shared/picture.h has the same record.
-INSTANCE = np.dtype(
-    [
-        ("factor", np.float64, 6),
-        ("box", np.float32, 4),
-        ("category", np.uint32),
-        ("number", np.uint32),
-        ("epoch", np.uint32),
-        ("instance", np.uint32),
-        ("view_epoch", np.uint32),
-        ("repeat", np.uint32),
-        ("neighbours", np.uint32),
-        ("flip", np.uint32),
-    ]
-)
-assert INSTANCE.itemsize == _core.INSTANCE_BYTES
+if TYPE_CHECKING:
+    from fdsl.catalogs import Catalog
 
 WEIGHT_ROWS = 25
 UNVARIED_ROW = 2
 PATTERNS = 10
 FLIPS = 4
 PUBLISHED_INSTANCES = WEIGHT_ROWS * PATTERNS * FLIPS
-SHRINK_STEPS = 8
 # The weight rows of each parameter by rising weight: 1-2s, 1-s, 1 (shared), 1+s, 1+2s.
 _LADDER = np.array([[0, 1, 2, 3, 4], *([4 * k + 1, 4 * k + 2, 2, 4 * k + 3, 4 * k + 4] for k in range(1, 6))])
 # Stands for "no box": far beyond any attractor, and its square is still finite.
 _UNBOUNDED = np.array([-(2.0**60), 2.0**60, -(2.0**60), 2.0**60], np.float32)
 
-Params = Mapping[str, NDArray[Any]]
+_SAMPLERS = ("uniform", "sigma")
 
 
 class FractalDB:
     """The family `fractaldb`."""
 
     name = "fractaldb"
+    settings: Settings = MappingProxyType(
+        {"fill_rate": 0.2, "variation": 0.4, "sampler": "uniform", "sigma_factor": None}
+    )
+    criterion: str | None = "filling"
     weight_rows = WEIGHT_ROWS
-    unvaried_row = UNVARIED_ROW
-    shrink_steps = SHRINK_STEPS
-    samplers = ("uniform", "sigma")
+    unvaried_row: int | None = UNVARIED_ROW
+    box_numbers = 4
+
+    def check_settings(self, settings: Settings) -> None:
+        """Raises a ValueError where the sampler or its sigma-factor is out of its range."""
+        sampler, sigma_factor = settings["sampler"], settings["sigma_factor"]
+        if sampler not in _SAMPLERS:
+            raise ValueError(f"sampler is {sampler!r}; expected one of {', '.join(_SAMPLERS)}")
+        if sigma_factor is not None and (sampler != "sigma" or not 0 < sigma_factor < 6):
+            raise ValueError(f"sigma_factor is {sigma_factor!r}; expected over 0 and under 6, and sampler 'sigma'")
 
     def check_params(self, params: Params) -> int:
         """The number of categories, if `params` has the family's arrays.
@@ -97,39 +96,39 @@ class FractalDB:
             if broken.any():
                 raise ValueError(f"category {int(np.argmax(broken))}: {message}")
 
-    def check_spec(self, spec: RenderSpec) -> None:
-        """Raises a ValueError where the spec asks for what this family does not have."""
-        for option, value in spec.options.items():
-            if option != "instance_rule":
-                raise ValueError(f"option {option!r} is not one of fractaldb's; expected: instance_rule")
-            if value != "published":
-                raise ValueError(f"option instance_rule is {value!r}; expected 'published'")
+    def complete(self, spec: RenderSpec) -> RenderSpec:
+        """The spec with 100,000 points, patches, gray, a pad of 6 pixels and the own fit where it says None."""
         if spec.options and spec.fit == "stored":
             raise ValueError("fit 'stored' needs probed instances; expected fit 'own' with instance_rule 'published'")
+        options = {"instance_rule": ("published",)}
+        own = {"points": 100_000, "draw": "patch", "color": "gray", "pad": 6, "fit": "own"}
+        return spec.completed(self.name, options, **own)
 
-    def sample(
-        self, seed: int, candidates: NDArray[np.int64], sampler: str = "uniform", sigma_factor: float | None = None
-    ) -> dict[str, NDArray[Any]]:
+    def palette(self, spec: RenderSpec) -> NDArray[np.uint8]:
+        """The spec's own."""
+        return spec.palette
+
+    def sample(self, seed: int, candidates: NDArray[np.int64], settings: Settings) -> dict[str, NDArray[Any]]:
         """Parameters of numbered candidates; each is a pure function of (seed, its number).
 
         Args:
             seed: keys the draws.
             candidates: int64 (N,), numbers from 0 up.
-            sampler: "uniform" draws 2 to 7 maps with six parameters each in U(-1, 1), as published. "sigma" draws
-                contractive maps by their singular values (Anderson and Farrell, Improving Fractal Pre-training,
-                WACV 2022): two rotations with random reflections, and sum(s1 + 2 s2) equal to the sigma-factor.
-            sigma_factor: for "sigma"; None draws it in U((5 + M) / 2, (6 + M) / 2) for M maps, as published.
+            settings: the sampler: "uniform" draws 2 to 7 maps with six parameters each in U(-1, 1), as published;
+                "sigma" draws contractive maps by their singular values (Anderson and Farrell, Improving Fractal
+                Pre-training, WACV 2022): two rotations with random reflections, and sum(s1 + 2 s2) equal to the
+                sigma_factor, which None draws in U((5 + M) / 2, (6 + M) / 2) for M maps, as published.
 
         Returns:
             maps int32 (N,), affine float64 (N, 7, 6), probability float64 (N, 7).
         """
         first = keyed.words(seed, Purpose.CANDIDATE, candidates)
         maps = (2 + (first[:, 0].astype(np.uint64) * 6 >> 32)).astype(np.int32)
-        if sampler == "uniform":
+        if settings["sampler"] == "uniform":
             drawn = keyed.words(seed, Purpose.CANDIDATE, candidates[:, None], np.arange(1, 12))
             affine = 2.0 * keyed.unit(drawn.reshape(len(candidates), 44)[:, :42].reshape(-1, 7, 6)) - 1.0
         else:
-            affine = self._sample_contractive(seed, candidates, maps, keyed.unit(first[:, 1]), sigma_factor)
+            affine = self._sample_contractive(seed, candidates, maps, keyed.unit(first[:, 1]), settings["sigma_factor"])
         used = np.arange(7) < maps[:, None]
         affine = np.where(used[..., None], affine, 0.0)
         weight = abs(affine[..., 0] * affine[..., 3] - affine[..., 1] * affine[..., 2])
@@ -177,80 +176,43 @@ class FractalDB:
         affine[:, :, 4:] = 2.0 * keyed.unit(drawn[:, :, 1, :2]) - 1.0
         return affine
 
-    def weights(self, variation: float) -> NDArray[np.float64]:
-        """The published variations of a setting s: float64 (25, 6), one of a…f times 1-2s, 1-s, 1+s or 1+2s.
-
-        The weights are the decimal literals of the published files, where 0 is 0.01; row 2 varies nothing.
-
-        >>> FractalDB().weights(0.4)[:2, 0].tolist()
-        [0.2, 0.6]
-        """
-        setting = Decimal(repr(float(variation)))
-        steps = [float(1 + k * setting) or 0.01 for k in (-2, -1, 0, 1, 2)]
-        weights = np.ones((WEIGHT_ROWS, 6))
-        for column, ladder in enumerate(_LADDER):
-            weights[ladder, column] = steps
-        return weights
-
-    def probes(self, categories: NDArray[np.int64], factors: NDArray[np.float64]) -> NDArray[np.void]:
-        """Records of unbounded pictures, for search and probing: categories int64 (N,), factors float64 (N, 6)."""
-        records = np.zeros(len(categories), INSTANCE)
+    def probes(self, params: Params, categories: NDArray[np.int64], factors: NDArray[np.float64]) -> AffineSystems:
+        """Unbounded pictures for search and probing: categories int64 (N,), factors float64 (N, 6)."""
+        records = np.zeros(len(categories), AffineSystems.RECORD)
         records["category"], records["factor"], records["box"] = categories, factors, _UNBOUNDED
-        return records
+        return AffineSystems(params, records)
 
-    def factors(self, variation: float) -> NDArray[np.float64]:
+    def factors(self, variation: float | None) -> NDArray[np.float64]:
         """What each parameter is multiplied by, float64 (25, 9, 6): by weight row and by shrink factor in eighths.
 
         Eight eighths leave the weights as they are, none gives 1.
         """
-        weights = self.weights(variation)[:, None]
-        part = np.arange(SHRINK_STEPS + 1)[:, None] / SHRINK_STEPS
-        return np.where(part == 1.0, weights, 1.0 + part * (weights - 1.0))
+        assert variation is not None
+        return _factors(variation)
 
-    def instances(
-        self,
-        *,
-        factors: NDArray[np.float64],
-        shrink: NDArray[np.uint8],
-        boxes: NDArray[np.float32],
-        seed: int,
-        categories: NDArray[np.int64],
-        numbers: NDArray[np.int64],
-        epochs: NDArray[np.int64] | int = 0,
-        repeats: NDArray[np.int64] | int = 0,
-        fresh: bool = False,
-        published_rule: bool = False,
-    ) -> NDArray[np.void]:
-        """Records of numbered instances, as the engines draw them.
+    def drawing(self, catalog: Catalog, instances: Instances, spec: RenderSpec) -> AffineSystems:
+        """Systems of numbered instances.
 
         An instance below 1,000 is numbered as the published files are: (weight row * 10 + pattern) * 4 + flip, flips
         0 none, 1 top-bottom, 2 left-right, 3 both. From 1,000 on, and all of them where `fresh`, the factor is drawn
-        continuously between neighbouring weight rows of one parameter, and the boxes of the two are joined.
-
-        Args:
-            factors: float64 (25, 9, 6), of the catalog's variation setting.
-            shrink: uint8 (C, 25), in eighths.
-            boxes: float32 (C, 25, 4).
-            seed: of the dataset.
-            categories: int64 (N,).
-            numbers: int64 (N,), instance numbers.
-            epochs: of the view, and where `fresh` of the instance.
-            repeats: of the view.
-            fresh: draw the instances anew each epoch.
-            published_rule: no shrinking and no box.
+        continuously between neighbouring weight rows of one parameter, and the boxes of the two are joined. The option
+        instance_rule "published" shrinks and bounds nothing.
         """
-        records = np.zeros(len(categories), INSTANCE)
+        published_rule = spec.options.get("instance_rule") == "published"
+        shrink, boxes = catalog.shrink, catalog.boxes
+        assert shrink is not None
+        assert boxes is not None
+        factors = self.factors(catalog.variation)
+        categories, numbers, seed = instances.categories, instances.numbers, instances.seed
         picture = numbers // FLIPS  # what the four flips share
-        instance_epochs = epochs if fresh else 0
-        records["category"], records["number"], records["epoch"] = categories, picture, instance_epochs
-        records["instance"], records["view_epoch"], records["repeat"] = numbers, epochs, repeats
-        records["flip"] = numbers % FLIPS
+        records = instances.records(AffineSystems.RECORD)
+        records["number"], records["flip"] = picture, numbers % FLIPS
         records["neighbours"] = keyed.words(seed, Purpose.PATCH, categories, picture % PATTERNS)[:, 0] & 255
 
-        drawn = (numbers >= PUBLISHED_INSTANCES) | fresh
+        drawn = (numbers >= PUBLISHED_INSTANCES) | instances.fresh
         low = high = np.where(drawn, UNVARIED_ROW, numbers // (PATTERNS * FLIPS))
         if drawn.any():
-            random = keyed.words(seed, Purpose.INSTANCE, categories, picture, instance_epochs)
+            random = keyed.words(seed, Purpose.INSTANCE, categories, picture, instances.drawn_epochs)
             column = (random[:, 0].astype(np.uint64) * 6 >> 32).astype(np.int64)
             step = (random[:, 1] >> 30).astype(np.int64)
             low, high = np.where(drawn, _LADDER[column, [step, step + 1]], low)
@@ -267,19 +229,24 @@ class FractalDB:
         else:
             a, b = boxes[categories, low], boxes[categories, high]
             records["box"] = np.where([True, False, True, False], np.minimum(a, b), np.maximum(a, b))
-        return records
+        return AffineSystems(catalog.params, records)
 
-    def numbering(self, number: int) -> tuple[int, int, int] | None:
-        """Weight row, pattern and flip of an instance number; None from 1,000 on, where instances are drawn.
+    def numbering(self, number: int) -> dict[str, int]:
+        """Weight row, pattern and flip of an instance number; {} from 1,000 on, where instances are drawn.
 
         >>> FractalDB().numbering(123)
-        (3, 0, 3)
+        {'row': 3, 'pattern': 0, 'flip': 3}
         """
         if number >= PUBLISHED_INSTANCES:
-            return None
+            return {}
         picture, flip = divmod(number, FLIPS)
         row, pattern = divmod(picture, PATTERNS)
-        return row, pattern, flip
+        return {"row": row, "pattern": pattern, "flip": flip}
+
+    def file_name(self, category: str, number: int) -> str:
+        """CATEGORY_WW_count_P_flipF, with weight row, pattern and flip."""
+        row, pattern, flip = self.numbering(number).values()
+        return f"{category}_{row:02d}_count_{pattern}_flip{flip}"
 
     def held_out_groups(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """What a split must not part, int64 (N,): the weight row, or a continuously drawn picture's four flips."""
@@ -291,3 +258,28 @@ def _rotations(turns: NDArray[np.uint32]) -> NDArray[np.float64]:
     _core.sine_cosine(np.ascontiguousarray(turns).reshape(-1), pair)
     sine, cosine = pair[:, 0].reshape(turns.shape), pair[:, 1].reshape(turns.shape)
     return np.stack([np.stack([cosine, -sine], -1), np.stack([sine, cosine], -1)], -2)
+
+
+def published_weights(variation: float) -> NDArray[np.float64]:
+    """The published variations of a setting s: float64 (25, 6), one of a…f times 1-2s, 1-s, 1+s or 1+2s.
+
+    The weights are the decimal literals of the published files, where 0 is 0.01; row 2 varies nothing.
+
+    >>> published_weights(0.4)[:2, 0].tolist()
+    [0.2, 0.6]
+    """
+    setting = Decimal(repr(float(variation)))
+    steps = [float(1 + k * setting) or 0.01 for k in (-2, -1, 0, 1, 2)]
+    weights = np.ones((WEIGHT_ROWS, 6))
+    for column, ladder in enumerate(_LADDER):
+        weights[ladder, column] = steps
+    return weights
+
+
+@lru_cache(maxsize=8)
+def _factors(variation: float) -> NDArray[np.float64]:
+    weights = published_weights(variation)[:, None]
+    part = np.arange(SHRINK_STEPS + 1)[:, None] / SHRINK_STEPS
+    factors = np.where(part == 1.0, weights, 1.0 + part * (weights - 1.0))
+    factors.flags.writeable = False
+    return factors

@@ -1,4 +1,4 @@
-// The cpu engine: one table of functions per instruction set, and the threads that share a batch.
+// The cpu engine: one table of functions per instruction set, and what the pictures of a batch share.
 #pragma once
 
 #include <cstddef>
@@ -11,36 +11,31 @@ namespace fdsl {
 constexpr uint32_t HUES = 128;            // period of the colour along a trajectory
 constexpr uint32_t DENSITY_LEVELS = 256;  // counts from here on look alike
 
-constexpr size_t LARGEST_BYTE_GRID = 64 * 1024;  // cells of a picture that is hit as bytes, not bits
-
-// Rows of `channels` bytes: background first, then gray, or the hues, or the density levels.
+// Rows of `channels` bytes: the ground first, then what else a pixel can hold.
 struct Palette {
   const uint8_t* value;
   int channels;
 };
 
-// One picture to draw: parameters of its category, its instance, and where the pixels go (channels, size, size).
-struct Task {
-  const Spec* spec;
-  const Instance* instance;
-  const double* affine;
-  const double* probability;
-  int maps;
+// A batch to draw: pictures (count, channels, size, size), one after the other.
+struct Batch {
+  const Spec& spec;
   Palette palette;
   uint8_t* out;
+  size_t count;
+  int threads;
+
+  uint8_t* picture(size_t i) const { return out + i * palette.channels * spec.size * spec.size; }
 };
 
-// What a search and a probe want to know of a picture.
-struct Measurement {
-  Box box;
-  int32_t pixels;
-  bool finite;
-};
+struct AffineTask;
+struct Measurement;
 
+// What each instruction set compiles in a file of its own.
 struct Kernel {
   const char* name;
-  void (*draw)(const Task&, void* scratch);
-  Measurement (*measure)(const Task&, int32_t enough, void* scratch);
+  void (*draw_affine)(const AffineTask&, void* scratch);
+  Measurement (*measure_affine)(const AffineTask&, int32_t enough, void* scratch);
 };
 
 extern const Kernel kernel_portable;
@@ -52,19 +47,5 @@ extern const Kernel kernel_neon;
 
 // The kernel named, or the best that this machine runs where `name` is empty; null where it can't run here.
 const Kernel* find_kernel(const char* name);
-
-// A catalog's parameters: affine (C, M, 6), probability (C, M), maps (C).
-struct Parameters {
-  const double* affine;
-  const double* probability;
-  const int32_t* maps;
-  int width;  // M
-};
-
-// Pictures [0, count) of `instances`, drawn by `threads` threads (this one among them) into out.
-void draw_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
-                const Spec& spec, const Palette& palette, uint8_t* out, int threads);
-void measure_batch(const Kernel& kernel, const Parameters& parameters, const Instance* instances, size_t count,
-                   const Spec& spec, const int32_t* enough, Measurement* out, int threads);
 
 }  // namespace fdsl

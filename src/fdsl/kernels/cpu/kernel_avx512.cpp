@@ -1,8 +1,8 @@
-#include "cpu/kernel.h"
+#include "cpu/affine_painter.h"
 #include "cpu/lanes_avx512.h"
 
 namespace fdsl {
 
-const Kernel kernel_avx512 = {"avx512", draw_picture<Avx512>, measure_picture<Avx512>};
+const Kernel kernel_avx512 = {"avx512", draw_affine<Avx512>, measure_affine<Avx512>};
 
 }  // namespace fdsl

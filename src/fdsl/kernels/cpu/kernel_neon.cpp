@@ -1,8 +1,8 @@
-#include "cpu/kernel.h"
+#include "cpu/affine_painter.h"
 #include "cpu/lanes_neon.h"
 
 namespace fdsl {
 
-const Kernel kernel_neon = {"neon", draw_picture<Neon>, measure_picture<Neon>};
+const Kernel kernel_neon = {"neon", draw_affine<Neon>, measure_affine<Neon>};
 
 }  // namespace fdsl

@@ -1,8 +1,8 @@
-#include "cpu/kernel.h"
+#include "cpu/affine_painter.h"
 #include "cpu/lanes_portable.h"
 
 namespace fdsl {
 
-const Kernel kernel_portable = {"portable", draw_picture<Portable>, measure_picture<Portable>};
+const Kernel kernel_portable = {"portable", draw_affine<Portable>, measure_affine<Portable>};
 
 }  // namespace fdsl

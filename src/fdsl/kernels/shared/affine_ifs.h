@@ -6,7 +6,7 @@
 //   fma, minimum, maximum (the second operand where either is NaN), truncate, shift_left<n>, shift_right<n>, ...
 #pragma once
 
-#include "philox.h"
+#include "picture.h"
 
 namespace fdsl {
 
@@ -25,9 +25,10 @@ struct System {
   float start[2];
 };
 
-// x, y -> m00 x + m01 y + t0, m10 x + m11 y + t1
-struct Placement {
-  double m00, m01, m10, m11, t0, t1;
+// One picture of a system; primitives.AffineSystems has the same record.
+struct AffineInstance : Key {
+  double factor[6];  // of the parameter columns a ... f
+  Box box;           // of the probe: bounds every fit
 };
 
 // Alias slots from probabilities that sum to about 1; the running sum is rounded to multiples of 2^-32.

@@ -1,9 +1,9 @@
-// What a picture is made from, and where it lies: the two records that Python fills in, and the way from the
-// formula's plane to the pixels.
+// Where a picture lies, whatever draws it: the records that all drawings share, and the way from the formula's plane to
+// the pixels.
 #pragma once
 
-#include "affine_ifs.h"
 #include "elementary.h"
+#include "philox.h"
 
 namespace fdsl {
 
@@ -16,13 +16,16 @@ struct Box {
   float x0, x1, y0, y1;
 };
 
-// One picture. families/fractaldb.py has the same record as a NumPy dtype.
-struct Instance {
-  double factor[6];   // of the parameter columns a ... f
-  Box box;            // of the probe: bounds every fit
+// x, y -> m00 x + m01 y + t0, m10 x + m11 y + t1
+struct Placement {
+  double m00, m01, m10, m11, t0, t1;
+};
+
+// Which picture: the head of every record. primitives.py has the same fields.
+struct Key {
   uint32_t category;  // row of the catalog
-  uint32_t number;    // keys the trajectories
-  uint32_t epoch;     // keys the trajectories; 0 unless instances are drawn anew each epoch
+  uint32_t number;    // keys what the instance draws of its own
+  uint32_t epoch;     // likewise; 0 unless instances are drawn anew each epoch
   uint32_t instance;  // keys the view, with the two below
   uint32_t view_epoch;
   uint32_t repeat;
@@ -65,12 +68,9 @@ FDSL_INLINE void place_axis(float low, float high, int side, int pad, double& sc
   shift = pad + 0x1p-8 - scale * low;
 }
 
-// The window of one instance, from the box that its fit goes by.
-FDSL_INLINE Window place_window(const Spec& spec, const Instance& it, const Box& box) {
+// The window of one picture, whose coordinates x, y lie at pixel sx x + tx, sy y + ty of the whole picture.
+FDSL_INLINE Window place_window(const Spec& spec, const Key& it, double sx, double sy, double tx, double ty) {
   Window w;
-  double sx, sy, tx, ty;
-  place_axis(box.x0, box.x1, spec.of, spec.pad, sx, tx);
-  place_axis(box.y0, box.y1, spec.of, spec.pad, sy, ty);
   w.placement = {sx, 0.0, 0.0, sy, tx, ty};
   w.left = w.top = 0;
   w.mirror = it.flip & 2u;
@@ -115,6 +115,14 @@ FDSL_INLINE Window place_window(const Spec& spec, const Instance& it, const Box&
   w.placement.t0 += MARGIN;
   w.placement.t1 += MARGIN;
   return w;
+}
+
+// The window of one picture that is scaled to a box.
+FDSL_INLINE Window place_window(const Spec& spec, const Key& it, const Box& box) {
+  double sx, sy, tx, ty;
+  place_axis(box.x0, box.x1, spec.of, spec.pad, sx, tx);
+  place_axis(box.y0, box.y1, spec.of, spec.pad, sy, ty);
+  return place_window(spec, it, sx, sy, tx, ty);
 }
 
 }  // namespace fdsl

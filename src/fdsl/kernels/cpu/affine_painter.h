@@ -1,36 +1,14 @@
-// Drawing one picture on one CPU thread, over any lane type. Each instruction set compiles this in its own file.
+// Drawing one picture of an affine system on one CPU thread, over any lane type. Each instruction set compiles this in
+// its own file.
 //
 // What bounds it: a picture of two values is drawn into bits, because 512x512 bits fit the first-level cache and
 // bytes do not; then the two vector ports and the one store per point are about even.
 #pragma once
 
-#include <cstring>
-
-#include "cpu/engine.h"
-#include "shared/picture.h"
+#include "cpu/affine.h"
+#include "cpu/grid.h"
 
 namespace fdsl {
-
-// The output's orientation: how a cell of the formula's plane becomes a cell of the grid, and back for a patch.
-//
-// The grid is the output with MARGIN cells around it: margin, then the output, then margin, in both directions.
-struct Grid {
-  int32_t row_factor, column_xor, origin;  // index = v * row_factor + (u ^ column_xor) + origin
-  int32_t down, right;                     // +1, or -1 where the output is mirrored
-  int32_t rows, stride;
-
-  FDSL_MEMBER Grid(const Window& w, const Instance& it, int size, int row_stride)
-      : rows(size + 2 * MARGIN), stride(row_stride) {
-    const bool turned = it.flip & 1u;  // as published, row 0 of the plain picture is the highest y
-    down = turned ? -1 : 1;
-    right = w.mirror ? -1 : 1;
-    row_factor = turned ? stride : -stride;
-    origin = turned ? -w.top * stride : (rows - 1 + w.top) * stride;
-    column_xor = w.mirror ? -1 : 0;
-    origin += w.mirror ? rows + w.left : -w.left;
-  }
-  FDSL_MEMBER int32_t index(int32_t u, int32_t v) const { return v * row_factor + (u ^ column_xor) + origin; }
-};
 
 template <class V>
 struct Painter {
@@ -39,11 +17,11 @@ struct Painter {
   static constexpr int W = V::WIDTH, G = V::GROUPS, CHUNK = W * G;
 
   const Spec& spec;
-  const Instance& it;
+  const AffineInstance& it;
   System system;
   uint32_t seeds[TRAJECTORIES], stamp_seeds[TRAJECTORIES];
 
-  FDSL_MEMBER Painter(const Spec& s, const Instance& i, const double* affine, const double* probability, int maps)
+  FDSL_MEMBER Painter(const Spec& s, const AffineInstance& i, const double* affine, const double* probability, int maps)
       : spec(s), it(i) {
     set_system(system, affine, probability, maps, it.factor);
     for (uint32_t j = 0; j < TRAJECTORIES; ++j) {
@@ -242,87 +220,8 @@ struct Painter {
   }
 };
 
-// Calls use(row offset, column offset) for the cells that a patch paints, beside its centre, as the output sees them.
-template <class Use>
-FDSL_INLINE void for_neighbours(uint32_t neighbours, const Grid& grid, Use use) {
-  for (int k = 0; k < 8; ++k) {
-    const int cell = k < 4 ? k : k + 1;
-    if (neighbours >> k & 1u) use((cell / 3 - 1) * grid.down, (cell % 3 - 1) * grid.right);
-  }
-}
-
 template <class V>
-void dilate_bits(const uint64_t* bits, uint64_t* to, const Grid& grid, uint32_t neighbours) {
-  const int words = grid.stride / 64;
-  std::memcpy(to, bits, static_cast<size_t>(grid.rows) * words * 8);
-  for_neighbours(neighbours, grid, [&](int down, int right) {
-    for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
-      uint64_t* out = to + row * words;
-      // The words beside a row are another row's margin, where nothing is hit.
-      const uint64_t* in = bits + (row - down) * words;
-      if (right == 0)
-        for (int i = 0; i < words; ++i) out[i] |= in[i];
-      else if (right > 0)
-        for (int i = 0; i < words; ++i) out[i] |= in[i] << 1 | in[i - 1] >> 63;
-      else
-        for (int i = 0; i < words; ++i) out[i] |= in[i] >> 1 | in[i + 1] << 63;
-    }
-  });
-}
-
-// One channel's plane, uint8 (size, size), from the grid's bits.
-//
-// A batch is larger than the caches and read much later: whole cache lines are written past them, which costs no load
-// of what was there before and leaves the bits where they are (a third less time for large batches of 512x512
-// pictures). Rows follow each other without a gap, so a line may hold the end of one and the start of the next.
-template <class V>
-void write_bits(const uint64_t* bits, const Grid& grid, int size, uint8_t value, uint8_t* to) {
-  const int words = grid.stride / 64;
-  unsigned __int128 line = 0;
-  int held = 0, wanted = 64 - static_cast<int>(reinterpret_cast<uintptr_t>(to) % 64);
-  const auto write_part = [&](int count) {
-    alignas(64) uint8_t part[64];
-    V::spread(static_cast<uint64_t>(line), value, part);
-    std::memcpy(to, part, count);
-  };
-  for (int row = MARGIN; row < size + MARGIN; ++row) {
-    const uint64_t* in = bits + row * words;
-    for (int column = 0; column < size; column += 64, ++in) {
-      const int count = size - column < 64 ? size - column : 64;
-      uint64_t here = in[0] >> MARGIN | (column + 64 < grid.stride ? in[1] << (64 - MARGIN) : 0);
-      if (count < 64) here &= (uint64_t{1} << count) - 1;
-      line |= static_cast<unsigned __int128>(here) << held;
-      held += count;
-      if (held < wanted) continue;
-      if (wanted == 64)
-        V::stream(static_cast<uint64_t>(line), value, to);
-      else
-        write_part(wanted);
-      line >>= wanted;
-      held -= wanted;
-      to += wanted;
-      wanted = 64;
-    }
-  }
-  write_part(held);
-  V::finish_streams();
-}
-
-// Cells of any type through the palette; entry(cell) names the palette's row.
-template <class Cell, class Entry>
-FDSL_INLINE void write_cells(const Cell* cells, const Grid& grid, int size, const Palette& palette, uint8_t* out,
-                             Entry entry) {
-  for (int row = 0; row < size; ++row) {
-    const Cell* in = cells + (row + MARGIN) * grid.stride + MARGIN;
-    for (int column = 0; column < size; ++column) {
-      const uint8_t* value = palette.value + entry(in[column]) * palette.channels;
-      for (int c = 0; c < palette.channels; ++c) out[(static_cast<size_t>(c) * size + row) * size + column] = value[c];
-    }
-  }
-}
-
-template <class V>
-void draw_picture(const Task& task, void* scratch) {
+void draw_affine(const AffineTask& task, void* scratch) {
   const Spec& spec = *task.spec;
   const Painter<V> painter(spec, *task.instance, task.affine, task.probability, task.maps);
   const Window w = place_window(spec, *task.instance, painter.fitted_box());
@@ -393,7 +292,7 @@ void draw_picture(const Task& task, void* scratch) {
 // Box and hit pixels of a point picture. With an eighth of the points the count ends if `enough` pixels are hit, or
 // not an eighth of them: later points hit fewer new pixels than earlier ones. Nearly all pictures end there.
 template <class V>
-Measurement measure_picture(const Task& task, int32_t enough, void* scratch) {
+Measurement measure_affine(const AffineTask& task, int32_t enough, void* scratch) {
   const Spec& spec = *task.spec;
   const Painter<V> painter(spec, *task.instance, task.affine, task.probability, task.maps);
   Measurement result = {};

@@ -1,0 +1,46 @@
+#include "cpu/affine.h"
+
+#include "cpu/share.h"
+
+namespace fdsl {
+namespace {
+
+// What a drawing needs of its thread: two planes of bits, or of numbers, or one of bytes; with room for a shift's
+// reach.
+size_t scratch_words(const Spec& spec) {
+  const size_t side = spec.size + 2 * MARGIN, cells = side * ((side + 63) / 64 * 64);
+  const bool bits = spec.color == COLOR_GRAY && spec.draw != DRAW_PATCH_PER_POINT;
+  return bits ? cells / 64 + std::max(cells / 64, LARGEST_BYTE_GRID / 8) + 24 : cells + 24;
+}
+
+AffineTask make_task(const AffineParameters& p, const AffineInstance& it, const Spec& spec) {
+  AffineTask task = {};
+  task.spec = &spec;
+  task.instance = &it;
+  task.affine = p.affine + static_cast<size_t>(it.category) * p.width * 6;
+  task.probability = p.probability + static_cast<size_t>(it.category) * p.width;
+  // A large catalog's arrays were not read when it was opened: no number in them may lead out of the row.
+  task.maps = std::clamp(p.maps[it.category], 1, p.width);
+  return task;
+}
+
+}  // namespace
+
+void draw_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,
+                       const Batch& batch) {
+  share(batch.count, batch.threads, scratch_words(batch.spec), [&](size_t i, void* scratch) {
+    AffineTask task = make_task(parameters, instances[i], batch.spec);
+    task.palette = batch.palette;
+    task.out = batch.picture(i);
+    kernel.draw_affine(task, scratch);
+  });
+}
+
+void measure_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,
+                          size_t count, const Spec& spec, const int32_t* enough, Measurement* out, int threads) {
+  share(count, threads, scratch_words(spec), [&](size_t i, void* scratch) {
+    out[i] = kernel.measure_affine(make_task(parameters, instances[i], spec), enough[i], scratch);
+  });
+}
+
+}  // namespace fdsl

@@ -1,0 +1,42 @@
+// Batches of affine systems, drawn or measured.
+#pragma once
+
+#include "cpu/engine.h"
+#include "shared/affine_ifs.h"
+
+namespace fdsl {
+
+constexpr size_t LARGEST_BYTE_GRID = 64 * 1024;  // cells of a picture that is hit as bytes, not bits
+
+// One picture to draw: parameters of its category, its instance, and where the pixels go (channels, size, size).
+struct AffineTask {
+  const Spec* spec;
+  const AffineInstance* instance;
+  const double* affine;
+  const double* probability;
+  int maps;
+  Palette palette;
+  uint8_t* out;
+};
+
+// What a search and a probe want to know of a picture.
+struct Measurement {
+  Box box;
+  int32_t pixels;
+  bool finite;
+};
+
+// A catalog's parameters: affine (C, M, 6), probability (C, M), maps (C).
+struct AffineParameters {
+  const double* affine;
+  const double* probability;
+  const int32_t* maps;
+  int width;  // M
+};
+
+void draw_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,
+                       const Batch& batch);
+void measure_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,
+                          size_t count, const Spec& spec, const int32_t* enough, Measurement* out, int threads);
+
+}  // namespace fdsl

@@ -1,0 +1,53 @@
+#include "cpu/affine.h"
+#include "cpu/bindings.h"
+
+using namespace fdsl;
+
+namespace {
+
+using Affine = nb::ndarray<const double, nb::shape<-1, -1, 6>, nb::c_contig, nb::device::cpu>;
+
+AffineParameters parameters_of(const Affine& affine, const Matrix<const double>& probability,
+                               const Vector<const int32_t>& maps) {
+  if (affine.shape(0) != probability.shape(0) || affine.shape(1) != probability.shape(1) ||
+      affine.shape(0) != maps.shape(0) || affine.shape(1) > MAX_MAPS)
+    throw std::invalid_argument("parameters do not fit together");
+  return {affine.data(), probability.data(), maps.data(), static_cast<int>(affine.shape(1))};
+}
+
+void draw_affine(const std::string& kernel, const Affine& affine, const Matrix<const double>& probability,
+                 const Vector<const int32_t>& maps, const Records<AffineInstance>& instances, const SpecBytes& spec,
+                 const Matrix<const uint8_t>& palette, const Images& out, int threads) {
+  const AffineParameters parameters = parameters_of(affine, probability, maps);
+  const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const Kernel& chosen = kernel_named(kernel);
+  nb::gil_scoped_release release;
+  draw_affine_batch(chosen, parameters, records_of<AffineInstance>(instances), batch);
+}
+
+void measure_affine(const std::string& kernel, const Affine& affine, const Matrix<const double>& probability,
+                    const Vector<const int32_t>& maps, const Records<AffineInstance>& instances, const SpecBytes& spec,
+                    const Vector<const int32_t>& enough, const Rows<uint8_t, sizeof(Measurement)>& out, int threads) {
+  const AffineParameters parameters = parameters_of(affine, probability, maps);
+  if (out.shape(0) != instances.shape(0) || enough.shape(0) != instances.shape(0))
+    throw std::invalid_argument("out does not fit the batch");
+  const Kernel& chosen = kernel_named(kernel);
+  nb::gil_scoped_release release;
+  measure_affine_batch(chosen, parameters, records_of<AffineInstance>(instances), instances.shape(0), spec_of(spec),
+                       enough.data(), reinterpret_cast<Measurement*>(out.data()), threads);
+}
+
+}  // namespace
+
+void bind_affine(nb::module_& module) {
+  module.attr("AFFINE_INSTANCE_BYTES") = sizeof(AffineInstance);
+  module.attr("MEASUREMENT_BYTES") = sizeof(Measurement);
+  module.def("draw_affine", &draw_affine, nb::arg("kernel"), nb::arg("affine").noconvert(),
+             nb::arg("probability").noconvert(), nb::arg("maps").noconvert(), nb::arg("instances").noconvert(),
+             nb::arg("spec").noconvert(), nb::arg("palette").noconvert(), nb::arg("out").noconvert(),
+             nb::arg("threads"), "Draws affine systems into out, uint8 (B, channels, size, size).");
+  module.def("measure_affine", &measure_affine, nb::arg("kernel"), nb::arg("affine").noconvert(),
+             nb::arg("probability").noconvert(), nb::arg("maps").noconvert(), nb::arg("instances").noconvert(),
+             nb::arg("spec").noconvert(), nb::arg("enough").noconvert(), nb::arg("out").noconvert(), nb::arg("threads"),
+             "Box, count of hit pixels and finiteness of each instance's point picture.");
+}

@@ -1,0 +1,73 @@
+"""What a family hands to an engine: the records of a fused kernel, or points, polylines and fields as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdsl import _core
+
+# Which picture: the head of every record; kernels/shared/picture.h says what each field keys.
+KEY = [
+    (name, np.uint32)
+    for name in ("category", "number", "epoch", "instance", "view_epoch", "repeat", "neighbours", "flip")
+]
+assert np.dtype(KEY).itemsize == _core.KEY_BYTES
+
+
+@dataclass(frozen=True)
+class Instances:
+    """Which pictures are asked for.
+
+    Args:
+        categories: int64 (N,).
+        numbers: int64 (N,), instance numbers.
+        epochs: int64, one or (N,): of the view, and where `fresh` of the instance.
+        repeats: int64, one or (N,): of the view.
+        seed: of the dataset.
+        fresh: draw the instances anew each epoch.
+    """
+
+    categories: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+    epochs: NDArray[np.int64]
+    repeats: NDArray[np.int64]
+    seed: int
+    fresh: bool = False
+
+    @property
+    def drawn_epochs(self) -> NDArray[np.int64] | int:
+        """What keys the instance's own draws beside its number: the epoch where `fresh`, else 0."""
+        return self.epochs if self.fresh else 0
+
+    def records(self, dtype: np.dtype[Any]) -> NDArray[np.void]:
+        """Zeroed records, (N,), whose keys are filled in; `number` is the instance's own."""
+        records = np.zeros(len(self.categories), dtype)
+        records["category"], records["number"], records["epoch"] = self.categories, self.numbers, self.drawn_epochs
+        records["instance"], records["view_epoch"], records["repeat"] = self.numbers, self.epochs, self.repeats
+        return records
+
+
+@dataclass(frozen=True)
+class AffineSystems:
+    """2D iterated function systems, whose points random iteration finds (kernels/shared/affine_ifs.h).
+
+    Args:
+        params: maps int32 (C,), affine float64 (C, M, 6), probability float64 (C, M).
+        records: RECORD (N,): the factors of a…f, and the box that bounds every fit.
+    """
+
+    RECORD: ClassVar = np.dtype([*KEY, ("factor", np.float64, 6), ("box", np.float32, 4)])
+
+    params: Mapping[str, NDArray[Any]]
+    records: NDArray[np.void]
+
+
+assert AffineSystems.RECORD.itemsize == _core.AFFINE_INSTANCE_BYTES
+
+# All that an engine draws.
+Drawing = AffineSystems
