@@ -59,8 +59,9 @@ def search(
         progress: called with (what, done, total).
         settings: what only some families have. fractaldb: fill_rate = 0.2 (hit pixels / all pixels; what 100,000 points
             can't reach is refused), variation = 0.4 (setting s of the parameter variations, over 0 to 0.5), sampler =
-            "uniform" as published, or "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor =
-            None (sum of s1 + 2 s2 over the maps; None draws it as they do).
+            "uniform" as published, "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor = None
+            (sum of s1 + 2 s2 over the maps; None draws it as they do), or "perturbed": the parameters of a catalog
+            `base` of one category, each times U(1 - delta, 1 + delta) (1p-frac, ECCV 2024).
 
     Raises:
         ValueError: an argument is out of its range, or a setting is not one of the family's.
@@ -113,7 +114,11 @@ def search(
     if "maps" in params:  # candidates have room for the most maps that one can have
         width = int(params["maps"].max())
         params = {name: np.ascontiguousarray(a[:, :width] if a.ndim > 1 else a) for name, a in params.items()}
-    made = {name: value for name, value in settings.items() if name != "variation"}
+    made = {
+        name: value.digest if isinstance(value, Catalog) else value
+        for name, value in settings.items()
+        if name != "variation"
+    }
     how = {"made_by": "search", "seed": seed, **made, "candidates": tried}
     return make_catalog(family, params, variation, how, threads, progress)
 

@@ -203,11 +203,19 @@ def search(
         float | None, typer.Option(help="Setting of the parameter variations, over 0 to 0.5.", show_default=_own)
     ] = None,
     sampler: Annotated[
-        Literal["uniform", "sigma"] | None,
-        typer.Option(help="As published, or contractive maps by singular values.", show_default=_own),
+        Literal["uniform", "sigma", "perturbed"] | None,
+        typer.Option(
+            help="As published, contractive maps by singular values, or perturbations of --base.", show_default=_own
+        ),
     ] = None,
     sigma_factor: Annotated[
         float | None, typer.Option(help="Of --sampler sigma.", show_default="drawn per category")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Of --sampler perturbed: a catalog of one category.", show_default=False)
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Of --sampler perturbed: each parameter times 1-D to 1+D.", show_default=False)
     ] = None,
     out: Annotated[
         str | None,
@@ -241,6 +249,8 @@ def search(
         "variation": variation,
         "sampler": sampler,
         "sigma_factor": sigma_factor,
+        "base": base and fdsl.Catalog.load(base),
+        "delta": delta,
     }
     began = time.perf_counter()
     with _progress_bar() as progress:
