@@ -187,8 +187,8 @@ def new_table(title: str, *columns: str) -> Table:
     return table
 
 
-def speed_table(title: str, report: dict[str, Any]) -> Table:
-    table = new_table(title, "what", "images/s", "ratio", "to", "target", "met")
+def speed_table(title: str, report: dict[str, Any], unit: str = "images/s") -> Table:
+    table = new_table(title, "what", unit, "ratio", "to", "target", "met")
     for name, speed in report["images_per_s"].items():
         rate = f"{speed['median']:,.0f}" if speed["median"] >= 100 else f"{speed['median']:.2f}"
         entries = [entry for entry in report["ratios"] if entry["of"] == name]
