@@ -11,6 +11,10 @@ HUES: int
 DENSITY_LEVELS: int
 KEY_BYTES: int
 AFFINE_INSTANCE_BYTES: int
+CONTOUR_INSTANCE_BYTES: int
+MAX_VERTICES: int
+MAX_LINES: int
+MAX_BREAKS: int
 SPEC_BYTES: int
 MEASUREMENT_BYTES: int
 
@@ -34,6 +38,14 @@ def measure_affine(
     instances: NDArray[np.uint8],
     spec: NDArray[np.uint8],
     enough: NDArray[np.int32],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_contours(
+    kernel: str,
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
     out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...

@@ -69,5 +69,38 @@ class AffineSystems:
 
 assert AffineSystems.RECORD.itemsize == _core.AFFINE_INSTANCE_BYTES
 
+
+@dataclass(frozen=True)
+class Contours:
+    """Radial contours: closed polylines whose vertices noise moves before each line (kernels/shared/contours.h).
+
+    Args:
+        records: RECORD (N,): the axes and the centre of the ellipse that the vertices start on, in a plane of 512
+            units; gain and shift, which make a vertex's step gain * pnoise1 + shift, less half the sines of both waves;
+            how many vertices and lines; a line's shades, from the palette's row first_shade on; and how many breaks.
+    """
+
+    RECORD: ClassVar = np.dtype(
+        [
+            *KEY,
+            ("axis", np.float64, 2),
+            ("centre", np.float64, 2),
+            ("gain", np.float64),
+            ("shift", np.float64),
+            ("vertices", np.int32),
+            ("lines", np.int32),
+            ("frequency", np.int32, 2),
+            ("shades", np.int32),
+            ("first_shade", np.int32),
+            ("breaks", np.int32),
+            ("", "V4"),
+        ]
+    )
+
+    records: NDArray[np.void]
+
+
+assert Contours.RECORD.itemsize == _core.CONTOUR_INSTANCE_BYTES
+
 # All that an engine draws.
-Drawing = AffineSystems
+Drawing = AffineSystems | Contours

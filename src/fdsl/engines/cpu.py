@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, Drawing
+from fdsl.primitives import AffineSystems, Contours, Drawing
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -97,18 +97,12 @@ def draw(
         out: where to.
         threads: that share the batch.
     """
-    params = drawing.params
-    _core.draw_affine(
-        kernel_name(),
-        params["affine"],
-        params["probability"],
-        params["maps"],
-        _bytes(drawing.records),
-        _record(spec, seed),
-        palette,
-        out,
-        threads,
-    )
+    kernel, common = kernel_name(), (_bytes(drawing.records), _record(spec, seed), palette, out, threads)
+    match drawing:
+        case AffineSystems(params=params):
+            _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case Contours():
+            _core.draw_contours(kernel, *common)
 
 
 def measure(
