@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, Drawing
+from fdsl.primitives import AffineSystems, BezierCurves, Drawing, GradientNoise
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -97,18 +97,15 @@ def draw(
         out: where to.
         threads: that share the batch.
     """
-    params = drawing.params
-    _core.draw_affine(
-        kernel_name(),
-        params["affine"],
-        params["probability"],
-        params["maps"],
-        _bytes(drawing.records),
-        _record(spec, seed),
-        palette,
-        out,
-        threads,
-    )
+    params, kernel = drawing.params, kernel_name()
+    common = (_bytes(drawing.records), _record(spec, seed), palette, out, threads)
+    match drawing:
+        case AffineSystems():
+            _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case BezierCurves():
+            _core.draw_bezier(kernel, params["control_points"], params["curves"], drawing.weights, *common)
+        case GradientNoise():
+            _core.draw_perlin(kernel, params["frequencies"], *common)
 
 
 def measure(

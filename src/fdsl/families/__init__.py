@@ -5,10 +5,12 @@ A family is one file here with the methods of `protocol.Family`, and an entry in
 
 from __future__ import annotations
 
+from fdsl.families.bezier import Bezier
 from fdsl.families.fractaldb import FractalDB
+from fdsl.families.perlin import Perlin
 from fdsl.families.protocol import Family
 
-_FAMILIES: dict[str, Family] = {"fractaldb": FractalDB()}
+_FAMILIES: dict[str, Family] = {"bezier": Bezier(), "fractaldb": FractalDB(), "perlin": Perlin()}
 
 
 def family_names() -> list[str]:

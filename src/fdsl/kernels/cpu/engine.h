@@ -29,6 +29,8 @@ struct Batch {
 };
 
 struct AffineTask;
+struct BezierTask;
+struct PerlinTask;
 struct Measurement;
 
 // What each instruction set compiles in a file of its own.
@@ -36,6 +38,8 @@ struct Kernel {
   const char* name;
   void (*draw_affine)(const AffineTask&, void* scratch);
   Measurement (*measure_affine)(const AffineTask&, int32_t enough, void* scratch);
+  void (*draw_bezier)(const BezierTask&);
+  void (*draw_perlin)(const PerlinTask&, void* scratch);
 };
 
 extern const Kernel kernel_portable;

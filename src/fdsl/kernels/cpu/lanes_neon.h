@@ -32,6 +32,7 @@ struct Neon {
   static FDSL_MEMBER Float set(float v) { return vdupq_n_f32(v); }
   static FDSL_MEMBER Int set(int32_t v) { return vreinterpretq_u32_s32(vdupq_n_s32(v)); }
   static FDSL_MEMBER Int load(const uint32_t* v) { return vld1q_u32(v); }
+  static FDSL_MEMBER Float load(const float* v) { return vld1q_f32(v); }
   static FDSL_MEMBER void store(uint32_t* to, Int v) { vst1q_u32(to, v); }
   static FDSL_MEMBER void store(float* to, Float v) { vst1q_f32(to, v); }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
@@ -48,6 +49,7 @@ struct Neon {
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
     return vbslq_f32(vandq_u32(where, vcgtq_f32(a, b)), a, b);
   }
+  static FDSL_MEMBER Float floor(Float a) { return vrndmq_f32(a); }
   static FDSL_MEMBER Int truncate(Float a) { return vreinterpretq_u32_s32(vcvtq_s32_f32(a)); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return veorq_u32(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return vaddq_u32(a, b); }
@@ -63,6 +65,8 @@ struct Neon {
   static FDSL_MEMBER Index positions(Int slot) {
     return vreinterpretq_u8_u32(vaddq_u32(vmulq_u32(slot, vdupq_n_u32(0x04040404u)), vdupq_n_u32(0x03020100u)));
   }
+  // The lowest three bits, for a Table.
+  static FDSL_MEMBER Index index(Int a) { return positions(vandq_u32(a, vdupq_n_u32(7u))); }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     const uint32x4_t slot = vandq_u32(r, vdupq_n_u32(7u));
     const Index at = positions(slot);
