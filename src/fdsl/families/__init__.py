@@ -10,7 +10,7 @@ from fdsl.families.fractaldb import FractalDB
 from fdsl.families.perlin import Perlin
 from fdsl.families.protocol import Family
 
-_FAMILIES: dict[str, Family] = {"bezier": Bezier(), "fractaldb": FractalDB(), "perlin": Perlin()}
+_FAMILIES: dict[str, Family] = {"fractaldb": FractalDB(), "bezier": Bezier(), "perlin": Perlin()}
 
 
 def family_names() -> list[str]:
