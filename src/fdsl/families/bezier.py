@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from math import comb
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +30,7 @@ class Bezier(CategoryGrid):
 
     name = "bezier"
     largest_side = _core.MAX_CONTROL_POINTS - 1
-    ranges = {"control_points": ((), 2, largest_side + 1), "curves": ((), 1, largest_side)}  # noqa: RUF012
+    ranges = MappingProxyType({"control_points": ((), 2, largest_side + 1), "curves": ((), 1, largest_side)})
 
     def sample(self, seed: int, candidates: NDArray[np.int64], settings: Settings) -> dict[str, NDArray[Any]]:
         """Cells of the grid: control_points int32 (N,), two more than the row; curves int32 (N,), one more than the

@@ -6,6 +6,7 @@ side of the picture, 1,296 the one of 36 x 36. An instance draws the gradients, 
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +26,7 @@ class Perlin(CategoryGrid):
 
     name = "perlin"
     largest_side = 256
-    ranges = {"frequencies": ((2,), 1, largest_side)}  # noqa: RUF012
+    ranges = MappingProxyType({"frequencies": ((2,), 1, largest_side)})
 
     def sample(self, seed: int, candidates: NDArray[np.int64], settings: Settings) -> dict[str, NDArray[Any]]:
         """Cells of the grid: frequencies int32 (N, 2), x and y, one more than the column and the row."""

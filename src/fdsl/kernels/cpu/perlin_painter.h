@@ -13,9 +13,7 @@ void draw_perlin(const PerlinTask& task, void* scratch) {
   const int size = spec.size, channels = task.palette.channels;
   const Window w = place_window(spec, *task.instance, spec.of, spec.of, 0.0, 0.0);
   const PerlinNoise noise = perlin_noise(spec, *task.instance, w.placement, task.fx, task.fy);
-  const float cosines[8] = {1.0f, ROOT_HALF, 0.0f, -ROOT_HALF, -1.0f, -ROOT_HALF, 0.0f, ROOT_HALF};
-  const float sines[8] = {0.0f, ROOT_HALF, 1.0f, ROOT_HALF, 0.0f, -ROOT_HALF, -1.0f, -ROOT_HALF};
-  const PerlinLattice<V> lattice(noise, cosines, sines);
+  const PerlinLattice<V> lattice(noise);
   const int padded = (size + V::WIDTH - 1) / V::WIDTH * V::WIDTH;
   uint32_t* levels = static_cast<uint32_t*>(scratch);
   float* columns = reinterpret_cast<float*>(levels + padded);
