@@ -32,19 +32,39 @@ SPECS = {
         "published instances": RenderSpec(size=64, points=5_000, options={"instance_rule": "published"}),
         "fresh": RenderSpec(size=64, points=5_000),
     },
+    "bezier": {
+        "gray": RenderSpec(size=64),
+        "white, three channels, odd size": RenderSpec(size=61, color="white", channels=3),
+        "color": RenderSpec(size=64, color="color"),
+        "crop": RenderSpec(size=64, view=Crop(of=100)),
+        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "fresh": RenderSpec(size=64),
+    },
+    "perlin": {
+        "gray": RenderSpec(size=64),
+        "three channels, odd size": RenderSpec(size=61, channels=3),
+        "color": RenderSpec(size=64, color="color"),
+        "crop": RenderSpec(size=64, view=Crop(of=100)),
+        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "fresh": RenderSpec(size=64),
+    },
 }
 # Every kind of instance that a family has.
 INSTANCES: dict[str, tuple[int, ...]] = {
     # Every flip, varied and unvaried rows, several patterns, continuous ones.
     "fractaldb": (0, 1, 2, 3, 41, 80, 123, 478, 999, 1000, 1001, 123_456),
+    "bezier": (0, 7, 1000),
+    "perlin": (0, 7, 1000),
 }
+# Grids hold a square number; of the others, four.
+CATEGORIES = {"bezier": 16, "perlin": 9}
 CASES = [(family, name) for family, specs in SPECS.items() for name in specs]
 
 
 @cache
 def catalog(family: str) -> Catalog:
-    """Four searched categories."""
-    return fdsl.search(family, categories=4, seed=3)
+    """A few searched categories."""
+    return fdsl.search(family, categories=CATEGORIES.get(family, 4), seed=3)
 
 
 def dataset(family: str, name: str) -> Dataset:

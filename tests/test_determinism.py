@@ -36,6 +36,22 @@ DIGESTS = {
         "published instances": "62d0716e928220a0",
         "fresh": "916cbb3a60cf242d",
     },
+    "bezier": {
+        "gray": "2a1152e9e2b6131a",
+        "white, three channels, odd size": "7dad2c8cc895f07f",
+        "color": "1fce4c08d41a9ce4",
+        "crop": "ee1d356c25afc96f",
+        "random view": "be90fb683e9f206d",
+        "fresh": "f68efa39b334435e",
+    },
+    "perlin": {
+        "gray": "58178a48772be8d1",
+        "three channels, odd size": "45cc9eb702838bd1",
+        "color": "a7d9bc4c8cd3f123",
+        "crop": "1be2cb83ace4f2e4",
+        "random view": "2e6fc91fee4b7a81",
+        "fresh": "2be253d8a3cc6eb5",
+    },
 }
 
 
@@ -50,7 +66,10 @@ def test_pixels_are_those_of_the_table(family: str, name: str, kernel: str, monk
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [("fractaldb", name) for name in ("point", "patch per point, color", "random view", "fresh")],
+    [
+        *(("fractaldb", name) for name in ("point", "patch per point, color", "random view", "fresh")),
+        *((family, name) for family in ("bezier", "perlin") for name in ("random view", "fresh")),
+    ],
 )
 def test_threads_splits_and_order_change_nothing(family: str, name: str) -> None:
     dataset = pictures.dataset(family, name)

@@ -11,6 +11,7 @@ from fdsl import published
 from fdsl.candidates import search
 from fdsl.catalogs import Catalog, catalog
 from fdsl.datasets import Dataset
+from fdsl.mixing import MixedDataset, mix
 from fdsl.order import EpochBatches, EpochOrder
 from fdsl.rendering import Crop, RandomView, RenderSpec
 
@@ -25,9 +26,11 @@ __all__ = [
     "EpochBatches",
     "EpochOrder",
     "Feed",
+    "MixedDataset",
     "RandomView",
     "RenderSpec",
     "catalog",
+    "mix",
     "published",
     "search",
 ]

@@ -61,7 +61,8 @@ def search(
             can't reach is refused), variation = 0.4 (setting s of the parameter variations, over 0 to 0.5), sampler =
             "uniform" as published, "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor = None
             (sum of s1 + 2 s2 over the maps; None draws it as they do), or "perturbed": the parameters of a catalog
-            `base` of one category, each times U(1 - delta, 1 + delta) (1p-frac, ECCV 2024).
+            `base` of one category, each times U(1 - delta, 1 + delta) (1p-frac, ECCV 2024). bezier, perlin: none, but
+            `categories` is a square number, because they are the cells of a grid.
 
     Raises:
         ValueError: an argument is out of its range, or a setting is not one of the family's.
@@ -80,6 +81,8 @@ def search(
             expected = ", ".join(formula.settings) or "none"
             raise ValueError(f"{name!r} is not a setting of {family}; expected: {expected}")
     settings = {**formula.settings, **settings}
+    if "categories" in settings:
+        settings["categories"] = int(categories)
     judge = None if formula.criterion is None else _JUDGES[formula.criterion]
     if "fill_rate" in settings:
         _check_fill_rate(settings["fill_rate"])

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -17,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 import fdsl
-from fdsl.families import family_names
+from fdsl.families import family_named, family_names
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -549,9 +550,11 @@ def demo(
 
 
 def _open(source: str, variation: float | None, progress: Progress, few: int = 100) -> fdsl.Catalog:
-    """The catalog of that name or path, or `few` categories of the family of that name."""
+    """The catalog of that name or path, or `few` categories of the family of that name (of a grid, a few more)."""
     if source not in family_names():
         return fdsl.catalog(source, variation, progress)
+    if "categories" in family_named(source).settings:
+        few = (isqrt(few - 1) + 1) ** 2
     settings: dict[str, Any] = {} if variation is None else {"variation": variation}
     return fdsl.search(source, few, progress=progress, **settings)
 

@@ -102,5 +102,44 @@ class Contours:
 
 assert Contours.RECORD.itemsize == _core.CONTOUR_INSTANCE_BYTES
 
+
+@dataclass(frozen=True)
+class BezierCurves:
+    """Bezier curves whose control points the instance draws (kernels/shared/bezier.h).
+
+    Args:
+        params: control_points int32 (C,), curves int32 (C,).
+        weights: float32, Bernstein polynomials of curves of 2, 3, ... control points, (control points, points of the
+            polyline) each, one after the other.
+        records: RECORD (N,).
+    """
+
+    RECORD: ClassVar = np.dtype(KEY)
+
+    params: Mapping[str, NDArray[Any]]
+    weights: NDArray[np.float32]
+    records: NDArray[np.void]
+
+
+assert BezierCurves.RECORD.itemsize == _core.BEZIER_INSTANCE_BYTES
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """Gradient noise at the pixels' centres (kernels/shared/perlin.h).
+
+    Args:
+        params: frequencies int32 (C, 2): lattice cells along the picture's width and height.
+        records: RECORD (N,).
+    """
+
+    RECORD: ClassVar = np.dtype(KEY)
+
+    params: Mapping[str, NDArray[Any]]
+    records: NDArray[np.void]
+
+
+assert GradientNoise.RECORD.itemsize == _core.PERLIN_INSTANCE_BYTES
+
 # All that an engine draws.
-Drawing = AffineSystems | Contours
+Drawing = AffineSystems | BezierCurves | Contours | GradientNoise

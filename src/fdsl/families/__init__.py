@@ -5,11 +5,14 @@ A family is one file here with the methods of `protocol.Family`, and an entry in
 
 from __future__ import annotations
 
+from fdsl.families.bezier import Bezier
 from fdsl.families.contours import RCDB, VisualAtom
 from fdsl.families.fractaldb import FractalDB
+from fdsl.families.perlin import Perlin
 from fdsl.families.protocol import Family
 
-_FAMILIES: dict[str, Family] = {"fractaldb": FractalDB(), "rcdb": RCDB(), "visualatom": VisualAtom()}
+_BUILT_IN: tuple[Family, ...] = (FractalDB(), RCDB(), VisualAtom(), Bezier(), Perlin())
+_FAMILIES = {family.name: family for family in _BUILT_IN}
 
 
 def family_names() -> list[str]:

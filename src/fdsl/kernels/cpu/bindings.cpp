@@ -23,6 +23,8 @@ std::vector<std::string> kernels() {
 
 void bind_affine(nb::module_& module);
 void bind_contours(nb::module_& module);
+void bind_bezier(nb::module_& module);
+void bind_perlin(nb::module_& module);
 void bind_published(nb::module_& module);
 
 NB_MODULE(_core, module) {
@@ -67,5 +69,7 @@ NB_MODULE(_core, module) {
       "Replaces positions by their indices in the order of the epoch.");
   bind_affine(module);
   bind_contours(module);
+  bind_bezier(module);
+  bind_perlin(module);
   bind_published(module);
 }

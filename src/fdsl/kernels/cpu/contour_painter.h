@@ -1,5 +1,5 @@
-// Drawing one picture of radial contours on one CPU thread, over any lane type. Each instruction set compiles this in its
-// own file.
+// Drawing one picture of radial contours on one CPU thread, over any lane type. Each instruction set compiles this in
+// its own file.
 //
 // What bounds it: a VisualAtom has 60,000 segments of some five pixels. V::WIDTH vertices step side by side, and so do
 // V::WIDTH segments, pixel by pixel; the pixels of one line have one value, so that their order does not matter and
@@ -26,21 +26,21 @@ class SegmentPainter {
   FDSL_MEMBER SegmentPainter(uint8_t* canvas, uint32_t* list, int size)
       : canvas_(canvas), list_(list), end_(list), size_(size) {}
 
-  // The first `count` of V::WIDTH segments between pixels. Those that lie inside as a whole step side by side, those that
-  // cross the edge are cut one by one, those outside on one side are gone at once.
+  // The first `count` of V::WIDTH segments between pixels. Those that lie inside as a whole step side by side, those
+  // that cross the edge are cut one by one, those outside on one side are gone at once.
   FDSL_MEMBER void draw(const uint32_t* x0s, const uint32_t* y0s, const uint32_t* x1s, const uint32_t* y1s, int count,
                         uint8_t value) {
     const Int x0 = V::load(x0s), y0 = V::load(y0s), x1 = V::load(x1s), y1 = V::load(y1s), side = V::set(size_);
     const uint32_t wanted = count < W ? (1u << count) - 1 : ALL;
-    const auto inside = V::both(V::both(V::below(x0, side), V::below(y0, side)),
-                                V::both(V::below(x1, side), V::below(y1, side)));
+    const auto inside =
+        V::both(V::both(V::below(x0, side), V::below(y0, side)), V::both(V::below(x1, side), V::below(y1, side)));
     const uint32_t whole = V::bits(inside) & wanted;
     if (whole != wanted) {
       const Int last = V::set(size_ - 1);
-      const Int beyond = V::bit_or(
-          V::bit_or(V::bit_and(x0, x1), V::bit_and(y0, y1)),
-          V::bit_or(V::bit_and(V::subtract(last, x0), V::subtract(last, x1)),
-                    V::bit_and(V::subtract(last, y0), V::subtract(last, y1))));  // negative: outside
+      const Int beyond =
+          V::bit_or(V::bit_or(V::bit_and(x0, x1), V::bit_and(y0, y1)),
+                    V::bit_or(V::bit_and(V::subtract(last, x0), V::subtract(last, x1)),
+                              V::bit_and(V::subtract(last, y0), V::subtract(last, y1))));  // negative: outside
       for (uint32_t cut = V::bits(V::at_least(beyond, V::set(int32_t{0}))) & wanted & ~whole; cut; cut &= cut - 1) {
         const int i = __builtin_ctz(cut);
         draw_line(x0s[i], y0s[i], x1s[i], y1s[i], {0, 0, size_, size_},
@@ -117,7 +117,7 @@ void draw_contours(const ContourTask& task, void* memory) {
   float* const row = reinterpret_cast<float*>(words + scratch.canvas);
   const size_t width = scratch.vertex_row;
   float *const x = row, *const y = x + width, *const minus_cosine = y + width, *const minus_sine = minus_cosine + width,
-                *const bend = minus_sine + width;
+               *const bend = minus_sine + width;
   uint32_t *const state_x = words + scratch.canvas + 5 * width, *const state_y = state_x + width,
                   *const column = state_y + width, *const line_row = column + width;
 

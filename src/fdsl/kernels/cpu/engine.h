@@ -30,6 +30,8 @@ struct Batch {
 
 struct AffineTask;
 struct ContourTask;
+struct BezierTask;
+struct PerlinTask;
 struct Measurement;
 
 // What each instruction set compiles in a file of its own.
@@ -38,6 +40,8 @@ struct Kernel {
   void (*draw_affine)(const AffineTask&, void* scratch);
   Measurement (*measure_affine)(const AffineTask&, int32_t enough, void* scratch);
   void (*draw_contours)(const ContourTask&, void* scratch);
+  void (*draw_bezier)(const BezierTask&);
+  void (*draw_perlin)(const PerlinTask&, void* scratch);
 };
 
 extern const Kernel kernel_portable;

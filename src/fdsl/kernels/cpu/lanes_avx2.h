@@ -45,6 +45,7 @@ struct Avx2 {
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
     return _mm256_blendv_ps(b, _mm256_max_ps(a, b), where);
   }
+  static FDSL_MEMBER Float floor(Float a) { return _mm256_floor_ps(a); }
   static FDSL_MEMBER Int truncate(Float a) { return _mm256_cvttps_epi32(a); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm256_xor_si256(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
@@ -57,6 +58,8 @@ struct Avx2 {
   static FDSL_MEMBER Int shift_right(Int a) {
     return _mm256_srli_epi32(a, N);
   }
+  // The lowest three bits, for a Table.
+  static FDSL_MEMBER Index index(Int a) { return a; }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     const __m256i own = _mm256_cmpgt_epi32(_mm256_permutevar8x32_epi32(threshold.value, r), r);
     return _mm256_blendv_epi8(_mm256_permutevar8x32_epi32(alias.value, r), r, own);

@@ -43,6 +43,7 @@ struct Avx512 {
   static FDSL_MEMBER Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return _mm512_mask_min_ps(b, where, a, b); }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return _mm512_mask_max_ps(b, where, a, b); }
+  static FDSL_MEMBER Float floor(Float a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
   static FDSL_MEMBER Int truncate(Float a) { return _mm512_cvttps_epi32(a); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm512_xor_si512(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
@@ -55,6 +56,8 @@ struct Avx512 {
   static FDSL_MEMBER Int shift_right(Int a) {
     return _mm512_srli_epi32(a, N);
   }
+  // The lowest three bits, for a Table.
+  static FDSL_MEMBER Index index(Int a) { return a; }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     const __mmask16 other = _mm512_cmpge_epi32_mask(r, _mm512_permutexvar_epi32(r, threshold.value));
     return _mm512_mask_permutexvar_epi32(r, other, r, alias.value);

@@ -50,6 +50,7 @@ struct Neon {
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
     return vbslq_f32(vandq_u32(where, vcgtq_f32(a, b)), a, b);
   }
+  static FDSL_MEMBER Float floor(Float a) { return vrndmq_f32(a); }
   static FDSL_MEMBER Int truncate(Float a) { return vreinterpretq_u32_s32(vcvtq_s32_f32(a)); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return veorq_u32(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return vaddq_u32(a, b); }
@@ -65,6 +66,8 @@ struct Neon {
   static FDSL_MEMBER Index positions(Int slot) {
     return vreinterpretq_u8_u32(vaddq_u32(vmulq_u32(slot, vdupq_n_u32(0x04040404u)), vdupq_n_u32(0x03020100u)));
   }
+  // The lowest three bits, for a Table.
+  static FDSL_MEMBER Index index(Int a) { return positions(vandq_u32(a, vdupq_n_u32(7u))); }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     const uint32x4_t slot = vandq_u32(r, vdupq_n_u32(7u));
     const Index at = positions(slot);

@@ -38,6 +38,7 @@ struct Portable {
   static FDSL_MEMBER Mask both(Mask a, Mask b) { return a && b; }
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return where && a < b ? a : b; }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return where && a > b ? a : b; }
+  static FDSL_MEMBER Float floor(Float a) { return __builtin_floorf(a); }
   static FDSL_MEMBER Int truncate(Float a) { return static_cast<uint32_t>(static_cast<int32_t>(a)); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return a ^ b; }
   static FDSL_MEMBER Int add(Int a, Int b) { return a + b; }
@@ -50,6 +51,8 @@ struct Portable {
   static FDSL_MEMBER Int shift_right(Int a) {
     return a >> N;
   }
+  // The lowest three bits, for a Table.
+  static FDSL_MEMBER Index index(Int a) { return a; }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     return static_cast<int32_t>(r) < threshold.value[r & 7u] ? r : static_cast<uint32_t>(alias.value[r & 7u]);
   }
