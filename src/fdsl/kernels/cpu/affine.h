@@ -1,4 +1,4 @@
-// Batches of affine systems, drawn or measured.
+// Batches of affine systems, in the plane or in space, drawn or measured.
 #pragma once
 
 #include "cpu/engine.h"
@@ -9,15 +9,18 @@ namespace fdsl {
 constexpr size_t LARGEST_BYTE_GRID = 64 * 1024;  // cells of a picture that is hit as bytes, not bits
 
 // One picture to draw: parameters of its category, its instance, and where the pixels go (channels, size, size).
-struct AffineTask {
+template <class Instance>
+struct PointTask {
   const Spec* spec;
-  const AffineInstance* instance;
+  const Instance* instance;
   const double* affine;
   const double* probability;
   int maps;
   Palette palette;
   uint8_t* out;
 };
+
+using AffineTask = PointTask<AffineInstance>;
 
 // What a search and a probe want to know of a picture.
 struct Measurement {

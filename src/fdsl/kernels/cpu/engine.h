@@ -28,14 +28,16 @@ struct Batch {
   uint8_t* picture(size_t i) const { return out + i * palette.channels * spec.size * spec.size; }
 };
 
-struct AffineTask;
+template <class Instance>
+struct PointTask;
+struct AffineInstance;
 struct Measurement;
 
 // What each instruction set compiles in a file of its own.
 struct Kernel {
   const char* name;
-  void (*draw_affine)(const AffineTask&, void* scratch);
-  Measurement (*measure_affine)(const AffineTask&, int32_t enough, void* scratch);
+  void (*draw_affine)(const PointTask<AffineInstance>&, void* scratch);
+  Measurement (*measure_affine)(const PointTask<AffineInstance>&, int32_t enough, void* scratch);
 };
 
 extern const Kernel kernel_portable;

@@ -3,6 +3,6 @@
 
 namespace fdsl {
 
-const Kernel kernel_avx2 = {"avx2", draw_affine<Avx2>, measure_affine<Avx2>};
+const Kernel kernel_avx2 = {"avx2", draw_points<Avx2, AffineModel<Avx2>>, measure_affine<Avx2>};
 
 }  // namespace fdsl

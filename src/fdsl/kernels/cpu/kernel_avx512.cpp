@@ -3,6 +3,6 @@
 
 namespace fdsl {
 
-const Kernel kernel_avx512 = {"avx512", draw_affine<Avx512>, measure_affine<Avx512>};
+const Kernel kernel_avx512 = {"avx512", draw_points<Avx512, AffineModel<Avx512>>, measure_affine<Avx512>};
 
 }  // namespace fdsl

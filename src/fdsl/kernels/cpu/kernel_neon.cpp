@@ -3,6 +3,6 @@
 
 namespace fdsl {
 
-const Kernel kernel_neon = {"neon", draw_affine<Neon>, measure_affine<Neon>};
+const Kernel kernel_neon = {"neon", draw_points<Neon, AffineModel<Neon>>, measure_affine<Neon>};
 
 }  // namespace fdsl

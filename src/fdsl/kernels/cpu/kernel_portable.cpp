@@ -3,6 +3,6 @@
 
 namespace fdsl {
 
-const Kernel kernel_portable = {"portable", draw_affine<Portable>, measure_affine<Portable>};
+const Kernel kernel_portable = {"portable", draw_points<Portable, AffineModel<Portable>>, measure_affine<Portable>};
 
 }  // namespace fdsl
