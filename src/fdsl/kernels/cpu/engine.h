@@ -32,12 +32,16 @@ template <class Instance>
 struct PointTask;
 struct AffineInstance;
 struct Measurement;
+struct SpatialInstance;
+struct SpatialMeasurement;
 
 // What each instruction set compiles in a file of its own.
 struct Kernel {
   const char* name;
   void (*draw_affine)(const PointTask<AffineInstance>&, void* scratch);
   Measurement (*measure_affine)(const PointTask<AffineInstance>&, int32_t enough, void* scratch);
+  void (*draw_spatial)(const PointTask<SpatialInstance>&, void* scratch);
+  SpatialMeasurement (*measure_spatial)(const PointTask<SpatialInstance>&, float least);
 };
 
 extern const Kernel kernel_portable;

@@ -1,8 +1,10 @@
 #include "cpu/affine_painter.h"
 #include "cpu/lanes_neon.h"
+#include "cpu/spatial_painter.h"
 
 namespace fdsl {
 
-const Kernel kernel_neon = {"neon", draw_points<Neon, AffineModel<Neon>>, measure_affine<Neon>};
+const Kernel kernel_neon = {"neon", draw_points<Neon, AffineModel<Neon>>, measure_affine<Neon>,
+                            draw_points<Neon, SpatialModel<Neon>>, measure_spatial<Neon>};
 
 }  // namespace fdsl
