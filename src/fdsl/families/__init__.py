@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from fdsl.families.bezier import Bezier
 from fdsl.families.contours import RCDB, VisualAtom
+from fdsl.families.exfractaldb import ExFractalDB
 from fdsl.families.fractaldb import FractalDB
 from fdsl.families.perlin import Perlin
 from fdsl.families.protocol import Family
 
-_BUILT_IN: tuple[Family, ...] = (FractalDB(), RCDB(), VisualAtom(), Bezier(), Perlin())
+_BUILT_IN: tuple[Family, ...] = (FractalDB(), ExFractalDB(), RCDB(), VisualAtom(), Bezier(), Perlin())
 _FAMILIES = {family.name: family for family in _BUILT_IN}
 
 
