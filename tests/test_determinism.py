@@ -11,6 +11,7 @@ import numpy as np
 import pictures
 import pytest
 
+import fdsl
 from fdsl import Catalog, _core
 
 # Made on x86-64 with AVX-512. A change raises rendering.RENDER_VERSION.
@@ -103,7 +104,8 @@ def test_another_process_finds_and_draws_the_same(catalog: Catalog) -> None:
         "catalog = fdsl.search('fractaldb', categories=4, seed=3, threads=1)\n"
         "print(catalog.digest, pictures.digest(pictures.dataset('fractaldb', 'patch').batch(range(48))[0]))\n"
     )
-    environment = os.environ | {"FDSL_CPU": "portable", "PYTHONPATH": str(Path(__file__).parent)}
+    paths = [str(Path(__file__).parent), str(Path(fdsl.__file__).parents[1])]  # of these tests, and of what they test
+    environment = os.environ | {"FDSL_CPU": "portable", "PYTHONPATH": os.pathsep.join(paths)}
     ran = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True)
     images, _ = pictures.dataset("fractaldb", "patch").batch(range(48))
     assert ran.stdout.split() == [catalog.digest, pictures.digest(images)]
