@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/affine.h"
+#include "cpu/contours.h"
 
 // An array as Python passed it to a binding.
 struct Array {
@@ -52,6 +53,8 @@ int main(int, char** arguments) {
     const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
                                          static_cast<int>(arrays[0].shape[1])};
     draw_affine_batch(*kernel, parameters, arrays[3].as<AffineInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_contours")) {
+    draw_contour_batch(*kernel, arrays[0].as<ContourInstance>(), batch);
   } else {
     return 1;
   }

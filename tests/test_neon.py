@@ -14,7 +14,7 @@ from fdsl.engines import cpu
 
 KERNELS = Path(__file__).parents[1] / "src" / "fdsl" / "kernels"
 # What of kernels/cpu needs no Python.
-NATIVE = ("kernel_neon", "kernel_portable", "engine", "affine")
+NATIVE = ("kernel_neon", "kernel_portable", "engine", "affine", "contours")
 COMPILER, EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 
 

@@ -1,5 +1,5 @@
-// Drawing one picture of radial contours on one CPU thread, over any lane type. Each instruction set compiles this in its
-// own file.
+// Drawing one picture of radial contours on one CPU thread, over any lane type. Each instruction set compiles this in
+// its own file.
 //
 // What bounds it: a VisualAtom has 60,000 segments of some five pixels. V::WIDTH vertices step side by side, and so do
 // V::WIDTH segments, pixel by pixel; the pixels of one line have one value, so that their order does not matter and
@@ -26,21 +26,21 @@ class SegmentPainter {
   FDSL_MEMBER SegmentPainter(uint8_t* canvas, uint32_t* list, int size)
       : canvas_(canvas), list_(list), end_(list), size_(size) {}
 
-  // The first `count` of V::WIDTH segments between pixels. Those that lie inside as a whole step side by side, those that
-  // cross the edge are cut one by one, those outside on one side are gone at once.
+  // The first `count` of V::WIDTH segments between pixels. Those that lie inside as a whole step side by side, those
+  // that cross the edge are cut one by one, those outside on one side are gone at once.
   FDSL_MEMBER void draw(const uint32_t* x0s, const uint32_t* y0s, const uint32_t* x1s, const uint32_t* y1s, int count,
                         uint8_t value) {
     const Int x0 = V::load(x0s), y0 = V::load(y0s), x1 = V::load(x1s), y1 = V::load(y1s), side = V::set(size_);
     const uint32_t wanted = count < W ? (1u << count) - 1 : ALL;
-    const auto inside = V::both(V::both(V::below(x0, side), V::below(y0, side)),
-                                V::both(V::below(x1, side), V::below(y1, side)));
+    const auto inside =
+        V::both(V::both(V::below(x0, side), V::below(y0, side)), V::both(V::below(x1, side), V::below(y1, side)));
     const uint32_t whole = V::bits(inside) & wanted;
     if (whole != wanted) {
       const Int last = V::set(size_ - 1);
-      const Int beyond = V::bit_or(
-          V::bit_or(V::bit_and(x0, x1), V::bit_and(y0, y1)),
-          V::bit_or(V::bit_and(V::subtract(last, x0), V::subtract(last, x1)),
-                    V::bit_and(V::subtract(last, y0), V::subtract(last, y1))));  // negative: outside
+      const Int beyond =
+          V::bit_or(V::bit_or(V::bit_and(x0, x1), V::bit_and(y0, y1)),
+                    V::bit_or(V::bit_and(V::subtract(last, x0), V::subtract(last, x1)),
+                              V::bit_and(V::subtract(last, y0), V::subtract(last, y1))));  // negative: outside
       for (uint32_t cut = V::bits(V::at_least(beyond, V::set(int32_t{0}))) & wanted & ~whole; cut; cut &= cut - 1) {
         const int i = __builtin_ctz(cut);
         draw_line(x0s[i], y0s[i], x1s[i], y1s[i], {0, 0, size_, size_},
@@ -86,21 +86,14 @@ class SegmentPainter {
   int32_t size_;
 };
 
-// The canvas through the palette; gray canvases hold the values themselves.
-FDSL_INLINE void write_canvas(const uint8_t* canvas, int size, bool mirror, bool values, const Palette& palette,
-                              uint8_t* out) {
-  for (int c = 0; c < palette.channels; ++c)
-    for (int row = 0; row < size; ++row) {
-      const uint8_t* in = canvas + static_cast<size_t>(row) * size;
-      uint8_t* to = out + (static_cast<size_t>(c) * size + row) * size;
-      const auto value = [&](uint8_t cell) { return values ? cell : palette.value[cell * palette.channels + c]; };
-      if (mirror)
-        for (int column = 0; column < size; ++column) to[column] = value(in[size - 1 - column]);
-      else if (values)
-        std::memcpy(to, in, size);
-      else
-        for (int column = 0; column < size; ++column) to[column] = value(in[column]);
-    }
+// One channel of the output from the canvas; entry(cell) is its value.
+template <class Entry>
+FDSL_INLINE void write_canvas(const uint8_t* canvas, int size, bool mirror, uint8_t* out, Entry entry) {
+  for (int row = 0; row < size; ++row, canvas += size, out += size)
+    if (mirror)
+      for (int column = 0; column < size; ++column) out[column] = entry(canvas[size - 1 - column]);
+    else
+      for (int column = 0; column < size; ++column) out[column] = entry(canvas[column]);
 }
 
 template <class V>
@@ -113,21 +106,24 @@ void draw_contours(const ContourTask& task, void* memory) {
   const int size = spec.size, vertices = it.vertices;
   uint32_t* const words = static_cast<uint32_t*>(memory);
   const ContourScratch scratch(size, vertices);
-  uint8_t* const canvas = reinterpret_cast<uint8_t*>(words);
   float* const row = reinterpret_cast<float*>(words + scratch.canvas);
   const size_t width = scratch.vertex_row;
   float *const x = row, *const y = x + width, *const minus_cosine = y + width, *const minus_sine = minus_cosine + width,
-                *const bend = minus_sine + width;
+               *const bend = minus_sine + width;
   uint32_t *const state_x = words + scratch.canvas + 5 * width, *const state_y = state_x + width,
                   *const column = state_y + width, *const line_row = column + width;
 
-  const bool values = spec.color == COLOR_GRAY;
-  const auto pixel = [&](uint8_t entry) { return values ? task.palette.value[entry * task.palette.channels] : entry; };
-  std::memset(canvas, pixel(0), static_cast<size_t>(size) * size);
-  SegmentPainter<V> painter(canvas, words + scratch.list, size);
-
   bool mirror;
   const ContourPlacement placement(spec, it, it.centre[0], it.centre[1], &mirror);
+  // A grey canvas holds the values themselves, and where nothing is mirrored it is the output's first channel.
+  const Palette& palette = task.palette;
+  const bool gray = spec.color == COLOR_GRAY, in_place = gray && !mirror;
+  const auto pixel = [&](uint8_t entry) { return gray ? palette.value[entry * palette.channels] : entry; };
+  const size_t pixels = static_cast<size_t>(size) * size;
+  uint8_t* const canvas = in_place ? task.out : reinterpret_cast<uint8_t*>(words);
+  std::memset(canvas, pixel(0), pixels);
+  SegmentPainter<V> painter(canvas, words + scratch.list, size);
+
   std::memset(row, 0, ContourScratch::VERTEX_ROWS * width * 4);
   for (int i = 0; i < vertices; ++i) {
     const Vertex v = make_vertex(it, spec.seed, i);
@@ -183,7 +179,15 @@ void draw_contours(const ContourTask& task, void* memory) {
     }
     painter.finish(pixel(0));
   }
-  write_canvas(canvas, size, mirror, values, task.palette, task.out);
+  for (int c = in_place; c < palette.channels; ++c) {
+    uint8_t* const out = task.out + c * pixels;
+    if (in_place)
+      std::memcpy(out, canvas, pixels);
+    else if (gray)
+      write_canvas(canvas, size, mirror, out, [](uint8_t value) { return value; });
+    else
+      write_canvas(canvas, size, mirror, out, [&](uint8_t cell) { return palette.value[cell * palette.channels + c]; });
+  }
 }
 
 }  // namespace fdsl
