@@ -7,6 +7,7 @@
 #include "cpu/affine.h"
 #include "cpu/bezier.h"
 #include "cpu/perlin.h"
+#include "cpu/contours.h"
 
 // An array as Python passed it to a binding.
 struct Array {
@@ -60,6 +61,8 @@ int main(int, char** arguments) {
     draw_bezier_batch(*kernel, parameters, arrays[3].as<BezierInstance>(), batch);
   } else if (!std::strcmp(drawing, "draw_perlin")) {
     draw_perlin_batch(*kernel, arrays[0].as<int32_t>(), arrays[1].as<PerlinInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_contours")) {
+    draw_contour_batch(*kernel, arrays[0].as<ContourInstance>(), batch);
   } else {
     return 1;
   }

@@ -10,6 +10,17 @@ import numpy as np
 import fdsl
 from fdsl import Catalog, Crop, Dataset, RandomView, RenderSpec
 
+CONTOURS = {
+    "gray": RenderSpec(size=64),
+    "gray, odd size": RenderSpec(size=61),
+    "gray, three channels": RenderSpec(size=64, channels=3),
+    "gray, large": RenderSpec(size=512),
+    "color": RenderSpec(size=64, color="color"),
+    "crop": RenderSpec(size=64, view=Crop(of=100)),
+    "random view": RenderSpec(size=64, color="color", view=RandomView()),
+    "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
+    "fresh": RenderSpec(size=64),
+}
 SPECS = {
     "fractaldb": {
         "point": RenderSpec(size=64, points=5_000, draw="point"),
@@ -48,6 +59,8 @@ SPECS = {
         "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
         "fresh": RenderSpec(size=64),
     },
+    "rcdb": CONTOURS | {"broken contours": RenderSpec(size=64, options={"broken_contours": 50})},
+    "visualatom": CONTOURS,
 }
 # Every kind of instance that a family has.
 INSTANCES: dict[str, tuple[int, ...]] = {
@@ -55,6 +68,8 @@ INSTANCES: dict[str, tuple[int, ...]] = {
     "fractaldb": (0, 1, 2, 3, 41, 80, 123, 478, 999, 1000, 1001, 123_456),
     "bezier": (0, 7, 1000),
     "perlin": (0, 7, 1000),
+    "rcdb": (0, 1, 7, 123_456),
+    "visualatom": (0, 1, 7, 123_456),
 }
 # Grids hold a square number; of the others, four.
 CATEGORIES = {"bezier": 16, "perlin": 9}
