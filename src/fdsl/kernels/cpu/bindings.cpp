@@ -23,6 +23,7 @@ std::vector<std::string> kernels() {
 
 void bind_affine(nb::module_& module);
 void bind_published(nb::module_& module);
+void bind_published_spatial(nb::module_& module);
 
 NB_MODULE(_core, module) {
   module.attr("TRAJECTORIES") = TRAJECTORIES;
@@ -66,4 +67,5 @@ NB_MODULE(_core, module) {
       "Replaces positions by their indices in the order of the epoch.");
   bind_affine(module);
   bind_published(module);
+  bind_published_spatial(module);
 }
