@@ -13,6 +13,10 @@ KEY_BYTES: int
 AFFINE_INSTANCE_BYTES: int
 SPEC_BYTES: int
 MEASUREMENT_BYTES: int
+COMPOSITION_BYTES: int
+OBJECT_BYTES: int
+MAX_OBJECTS: int
+OBJECT_SIDES: int
 
 def kernels() -> list[str]: ...
 def draw_affine(
@@ -35,6 +39,16 @@ def measure_affine(
     spec: NDArray[np.uint8],
     enough: NDArray[np.int32],
     out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def place_objects(composition: NDArray[np.uint8], pictures: NDArray[np.uint32], out: NDArray[np.uint8]) -> int: ...
+def compose(
+    pixels: NDArray[np.uint8],
+    objects: NDArray[np.uint8],
+    ground: NDArray[np.uint8],
+    opaque: bool,
+    out: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
     threads: int,
 ) -> None: ...
 def philox(seed: int, counters: NDArray[np.uint32], out: NDArray[np.uint32]) -> None: ...

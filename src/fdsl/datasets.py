@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from operator import index
 from typing import Any, overload
 
@@ -13,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from fdsl import keyed
 from fdsl.catalogs import Catalog
+from fdsl.compositions import Composition, Target, check_labels, targets
 from fdsl.engines import cpu
 from fdsl.families import family_named
 from fdsl.keyed import Purpose, check_seed
-from fdsl.primitives import Instances
+from fdsl.primitives import Drawing, Instances
 from fdsl.rendering import RENDER_VERSION, RenderSpec
 
 Images = NDArray[np.uint8]
@@ -63,6 +65,10 @@ class Dataset:
         seed: keys trajectories, patches and views.
         fresh: draw the instances anew each epoch, so that none ever comes again.
         transform: applied to a PIL image by `dataset[i]` and DataLoader; `batch` and Feed give plain pixels.
+        labels: "class", or some of ("class", "mask", "boxes"): pictures are then composed of several objects, of which
+            index i's is the first and the rest are drawn from the whole dataset, and the label of each is a dict in
+            torchvision's detection format. Composed anew for each epoch and repeat, as random views are.
+        composition: of such pictures; None is `Composition()`.
 
     Raises:
         ValueError: an argument is out of its range, or the spec has what the family lacks.
@@ -71,6 +77,10 @@ class Dataset:
     >>> dataset = fdsl.Dataset(fdsl.search("fractaldb", categories=2), instances=1000)
     >>> len(dataset), dataset[1999][0].shape, dataset[1999][1]
     (2000, (1, 224, 224), 1)
+    >>> detection = fdsl.Dataset(dataset.catalog, labels=("class", "mask", "boxes"))
+    >>> image, target = detection[1999]
+    >>> {name: array.dtype.name for name, array in target.items()}
+    {'labels': 'int64', 'boxes': 'float32', 'masks': 'uint8'}
     """
 
     def __init__(
@@ -81,6 +91,8 @@ class Dataset:
         seed: int = 0,
         fresh: bool = False,
         transform: Callable[[Any], Any] | None = None,
+        labels: str | Collection[str] = "class",
+        composition: Composition | None = None,
     ) -> None:
         self.catalog = catalog
         self.seed = check_seed(seed)
@@ -90,7 +102,20 @@ class Dataset:
         self._family = family_named(catalog.family)
         self.spec = self._family.complete(spec or RenderSpec())
         self.palette = self._family.palette(self.spec)
+        self.labels = check_labels(labels)
+        self.composition = self._checked(composition) if self.labels or composition is not None else None
         self._digest: str | None = None
+
+    def _checked(self, composition: Composition | None) -> Composition:
+        if not self.labels:
+            raise ValueError(f"composition is {composition!r}, but labels is 'class'; expected dense labels, or None")
+        if composition is not None and not isinstance(composition, Composition):
+            raise ValueError(f"composition is {composition!r}; expected fdsl.Composition(...) or None")
+        if self.spec.view is not None:
+            raise ValueError(f"view is {self.spec.view!r}, but composed pictures have none; expected None")
+        if self.transform is not None:
+            raise ValueError("transform would part images from their dense labels; expected None")
+        return composition or Composition()
 
     def __len__(self) -> int:
         return len(self.catalog) * len(self.instances)
@@ -105,7 +130,7 @@ class Dataset:
     def digest(self) -> str:
         """sha256 hex of all that decides a pixel: render version, catalog, spec, seed, instances.
 
-        `fresh` is part of it; `transform` is not.
+        `fresh` and dense labels are part of it; `transform` is not.
         """
         if self._digest is None:
             numbers = self.instances
@@ -119,6 +144,8 @@ class Dataset:
                 if isinstance(numbers, np.ndarray)
                 else [numbers.start, len(numbers), numbers.step],
             }
+            if self.composition is not None:
+                content |= {"labels": self.labels, "composition": self.composition.canonical()}
             self._digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self._digest
 
@@ -183,7 +210,10 @@ class Dataset:
         return self._with_instances(numbers[~held_out]), self._with_instances(numbers[held_out])
 
     def _with_instances(self, numbers: NDArray[np.int64]) -> Dataset:
-        return Dataset(self.catalog, numbers, self.spec, self.seed, self.fresh, self.transform)
+        labels = self.labels or "class"
+        return Dataset(
+            self.catalog, numbers, self.spec, self.seed, self.fresh, self.transform, labels, self.composition
+        )
 
     def batch(
         self,
@@ -192,18 +222,21 @@ class Dataset:
         repeat: ArrayLike = 0,
         out: Images | None = None,
         threads: int | None = None,
-    ) -> tuple[Images, Labels]:
+    ) -> tuple[Images, Any]:
         """Draws a batch.
 
         Args:
             indices: integers (B,), in any order, repeated or not; negative ones count from the end.
-            epoch: one for all, or one each; matters to views and fresh datasets only.
-            repeat: likewise, 0 to 4,095; matters to views only.
+            epoch: one for all, or one each; matters to views, compositions and fresh datasets only.
+            repeat: likewise, 0 to 4,095; matters to views and compositions only.
             out: uint8 (B, channels, size, size), C-contiguous, to draw into.
             threads: None uses the processors there are, and one thread in a DataLoader worker.
 
         Returns:
-            images uint8 (B, channels, size, size), labels int64 (B,).
+            images uint8 (B, channels, size, size), labels int64 (B,). Dense labels are a list of B dicts, with what was
+            asked for of the n objects that are seen, those behind first: "labels" int64 (n,), category + 1, because 0
+            is torchvision's background; "boxes" float32 (n, 4), x1 y1 x2 y2 around the seen pixels, with exclusive
+            ends; "masks" uint8 (n, size, size), 1 at the seen pixels. An object that others hide has no label.
 
         Raises:
             IndexError: an index is out of range.
@@ -228,33 +261,86 @@ class Dataset:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
         labels, places = np.divmod(positions, len(self.instances))
-        numbers = self.instances
-        instances = Instances(
-            categories=labels,
-            numbers=numbers[places] if isinstance(numbers, np.ndarray) else numbers.start + numbers.step * places,
-            epochs=_counted("epoch", epoch, len(positions), 2**32),
-            repeats=_counted("repeat", repeat, len(positions), 2**12),
-            seed=self.seed,
-            fresh=self.fresh,
-        )
-        drawing = self._family.drawing(self.catalog, instances, self.spec)
-        cpu.draw(drawing, self.spec, self.palette, self.seed, out, threads or cpu.default_threads())
+        epochs = _counted("epoch", epoch, len(positions), 2**32)
+        repeats = _counted("repeat", repeat, len(positions), 2**12)
+        threads = threads or cpu.default_threads()
+        if self.composition is not None:
+            return out, self._compose(self.composition, labels, places, epochs, repeats, out, threads)
+        self._draw(self.spec, labels, places, epochs, repeats, out, threads)
         return out, labels
 
-    def __getitem__(self, key: Key) -> tuple[Any, int]:
+    def _draw(
+        self,
+        spec: RenderSpec,
+        categories: NDArray[np.int64],
+        places: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        out: Images,
+        threads: int,
+    ) -> Drawing:
+        instances = Instances(categories, self._numbers(places), epochs, repeats, self.seed, self.fresh)
+        drawing = self._family.drawing(self.catalog, instances, spec)
+        cpu.draw(drawing, spec, self.palette, self.seed, out, threads)
+        return drawing
+
+    def _numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+        numbers = self.instances
+        return numbers[places] if isinstance(numbers, np.ndarray) else numbers.start + numbers.step * places
+
+    def _compose(
+        self,
+        composition: Composition,
+        categories: NDArray[np.int64],
+        places: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        out: Images,
+        threads: int,
+    ) -> list[Target]:
+        count, channels, size, _ = out.shape
+        epochs, repeats = np.broadcast_to(epochs, count), np.broadcast_to(repeats, count)
+        firsts = np.stack([categories, places, self._numbers(places), epochs, repeats], -1).astype(np.uint32)
+        objects = composition.place(firsts, size, self.seed, len(self.catalog), len(self.instances))
+        # One call of the engine draws all objects of one side.
+        by_side = np.argsort(objects["side"], kind="stable")
+        areas = channels * objects["side"][by_side].astype(np.int64) ** 2
+        ends = np.cumsum(areas)
+        objects["offset"][by_side] = ends - areas
+        pixels, opaque = np.empty(ends[-1] if count else 0, np.uint8), False
+        sides, starts = np.unique(objects["side"][by_side], return_index=True)
+        for side, group in zip(sides.tolist(), np.split(by_side, starts[1:]), strict=False):
+            drawn, begin = objects[group], objects["offset"][group[0]]
+            drawing = self._draw(
+                _scaled(self.spec, side),
+                drawn["category"].astype(np.int64),
+                drawn["place"].astype(np.int64),
+                epochs[drawn["picture"]],
+                repeats[drawn["picture"]],
+                pixels[begin : begin + channels * side**2 * len(group)].reshape(-1, channels, side, side),
+                threads,
+            )
+            # A field has a value at each pixel, and no ground.
+            opaque = getattr(drawing, "opaque", False)
+        masks = np.empty((len(objects) if "mask" in self.labels else 0, size, size), np.uint8)
+        cpu.compose(pixels, objects, self.palette[0], opaque, out, masks, threads)
+        return targets(objects, masks, count, self.labels)
+
+    def __getitem__(self, key: Key) -> tuple[Any, Any]:
         return self.__getitems__([key])[0]
 
-    def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, int]]:
+    def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
         """Several (image, label) pairs at once, as DataLoader asks for them: indices, or (epoch, repeat, index)."""
         # operator.index refuses 0.5, which NumPy would round.
         rows = [[index(part) for part in (key if isinstance(key, tuple) else (0, 0, key))] for key in keys]
         table = np.array(rows, np.int64).reshape(-1, 3)
         images, labels = self.batch(table[:, 2], epoch=table[:, 0], repeat=table[:, 1])
-        if self.transform is None:
-            return list(zip(images, labels.tolist(), strict=True))
-        return [(self.transform(pil_image(image)), label) for image, label in zip(images, labels.tolist(), strict=True)]
+        pairs = list(zip(images, labels if self.labels else labels.tolist(), strict=True))
+        return (
+            pairs if self.transform is None else [(self.transform(pil_image(image)), label) for image, label in pairs]
+        )
 
-    def __iter__(self) -> Iterator[tuple[Any, int]]:
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
         return (self[place] for place in range(len(self)))
 
 
@@ -263,6 +349,12 @@ def pil_image(pixels: Images) -> Any:
     from PIL import Image
 
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+
+
+def _scaled(spec: RenderSpec, side: int) -> RenderSpec:
+    """The spec of the same picture at another size: as many points to a pixel, and as much of it free at the sides."""
+    points = spec.points and max(1, spec.points * side**2 // spec.size**2)
+    return replace(spec, size=side, points=points, pad=spec.pad and spec.pad * side // spec.size)
 
 
 def _instance_numbers(instances: Any) -> range | NDArray[np.int64]:

@@ -31,9 +31,12 @@ def export_folder(dataset: Dataset, folder: Path, categories: Sequence[int], pro
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
+        ValueError: the dataset has dense labels, which a folder of each class cannot hold.
 
     >>> export_folder(dataset, Path("pictures"), categories=range(10))
     """
+    if dataset.labels:
+        raise ValueError(f"labels is {dataset.labels!r}; expected 'class' for folders of classes, or export_coco")
     names, count = dataset.classes, len(dataset.instances)
     at_once, done = max(1, _BATCH_BYTES // (3 * dataset.spec.size**2)), 0
     with whole_or_nothing(folder) as temporary:
