@@ -236,6 +236,11 @@ def test_the_digest_covers_labels_and_composition(catalog: Catalog) -> None:
     assert Dataset(catalog, 9, SPEC, labels="class").digest == Dataset(catalog, 9, SPEC).digest
 
 
+def test_an_empty_batch_is_empty(dataset: Dataset) -> None:
+    images, targets = dataset.batch([])
+    assert (images.shape, targets) == ((0, 1, SIZE, SIZE), [])
+
+
 def test_a_split_keeps_dense_labels(catalog: Catalog) -> None:
     whole = Dataset(catalog, 1000, SPEC, labels=("boxes",), composition=Composition(objects=(4, 4), overlap=1.0))
     train, held_out = whole.split(0.9)
@@ -370,6 +375,11 @@ class TestTorch:
         sum(losses.values()).backward()
         assert all(torch.isfinite(loss) for loss in losses.values())
         assert backbone.weight.grad.abs().sum() > 0
+
+    def test_a_classifier_is_not_trained_on_them(self, dataset: Dataset, tmp_path: Path) -> None:
+        pretraining = pytest.importorskip("fdsl.train.pretraining")
+        with pytest.raises(ValueError, match=r"labels is \('class', 'mask', 'boxes'\); expected 'class'"):
+            pretraining.pretrain(dataset, "resnet18", output=tmp_path / "run", steps=1)
 
 
 def decoded(segmentation: dict[str, Any]) -> np.ndarray:
