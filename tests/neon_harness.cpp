@@ -6,8 +6,8 @@
 
 #include "cpu/affine.h"
 #include "cpu/bezier.h"
-#include "cpu/perlin.h"
 #include "cpu/contours.h"
+#include "cpu/perlin.h"
 
 // An array as Python passed it to a binding.
 struct Array {

@@ -160,6 +160,7 @@ class GradientNoise:
     """
 
     RECORD: ClassVar = np.dtype(KEY)
+    opaque: ClassVar = True  # a value at each pixel, and no ground
 
     params: Mapping[str, NDArray[Any]]
     records: NDArray[np.void]
