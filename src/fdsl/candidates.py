@@ -72,8 +72,9 @@ def search(
             "uniform" as published, "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor = None
             (sum of s1 + 2 s2 over the maps; None draws it as they do), or "perturbed": the parameters of a catalog
             `base` of one category, each times U(1 - delta, 1 + delta) (1p-frac, ECCV 2024). exfractaldb:
-            variance = 0.05 (as in every published script; 0.15 in the text). bezier, perlin: none, but `categories` is
-            a square number, because they are the cells of a grid.
+            variance = 0.05 (as in every published script; 0.15 in the text). rcdb, visualatom: the
+            ranges, (least, largest), of vertices, lines, perlin and line_width; visualatom also of frequencies, radius
+            and oval. bezier, perlin: none, but `categories` is a square number: the cells of a grid.
 
     Raises:
         ValueError: an argument is out of its range, or a setting is not one of the family's.
