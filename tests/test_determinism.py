@@ -76,6 +76,24 @@ DIGESTS = {
         "random view, rotation": "77120fe05c9f3d34",
         "fresh": "3ade5b2ad0d03e4f",
     },
+    "exfractaldb": {
+        "point": "720d8fdbbecb457c",
+        "point, odd size": "a7ab9baf365b69ac",
+        "fewer points than trajectories": "97e471bc27441fb7",
+        "point, stored fit": "456d9a8ebbf9d12a",
+        "point, large": "733e3959324d65ce",
+        "patch": "9bed1ccbb0f12540",
+        "patch per point": "9cfa0d2d63594bce",
+        "patch per point, color": "14e8c9353f717c0d",
+        "color": "d7532fa31df05149",
+        "color, patch": "f5690704f9cc68e4",
+        "density": "232acfa2bdd8f9ab",
+        "crop": "b05a054a62368d46",
+        "random view": "2c2cab45b776f50b",
+        "random view, rotation": "2d7610afdb64b29e",
+        "published instances": "13372e7f3f50771f",
+        "fresh": "4ff8c47b1baf87c1",
+    },
 }
 
 
