@@ -11,6 +11,7 @@ from fdsl import published
 from fdsl.candidates import search
 from fdsl.catalogs import Catalog, catalog
 from fdsl.datasets import Dataset
+from fdsl.families.user import family
 from fdsl.order import EpochBatches, EpochOrder
 from fdsl.rendering import Crop, RandomView, RenderSpec
 
@@ -28,6 +29,7 @@ __all__ = [
     "RandomView",
     "RenderSpec",
     "catalog",
+    "family",
     "published",
     "search",
 ]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdsl.catalogs import Catalog, check_variation
+from fdsl.datasets import Dataset
 from fdsl.engines import cpu
 from fdsl.families import family_named
 from fdsl.families.protocol import SHRINK_STEPS, Family, Params, ProbedFamily, Settings
@@ -32,6 +33,7 @@ _LEAST_FILLING = 0.0225
 # of 2,500 probes the stationary ones stayed under 40 times, those with a positive Lyapunov exponent went over 10^8.
 _FARTHEST = 1000
 _BLOCK = 2048
+_PICTURES = 128
 
 
 def search(
@@ -80,7 +82,7 @@ def search(
             raise ValueError(f"{name!r} is not a setting of {family}; expected: {expected}")
     settings = {**formula.settings, **settings}
     judge = None if formula.criterion is None else _JUDGES[formula.criterion]
-    if "fill_rate" in settings:
+    if formula.criterion == "filling":
         _check_fill_rate(settings["fill_rate"])
     variation = check_variation(settings["variation"]) if "variation" in settings else None
     formula.check_settings(settings)
@@ -93,14 +95,17 @@ def search(
     kept: list[dict[str, NDArray[Any]]] = []
     found = tried = 0
     while found < categories and tried < max_candidates:
-        numbers = np.arange(tried, min(tried + _BLOCK, max_candidates))
+        # Where nearly all are kept, no more are sampled than are asked for.
+        block = min(_BLOCK, categories - found) if formula.criterion in (None, "picture") else _BLOCK
+        numbers = np.arange(tried, min(tried + block, max_candidates))
         tried += len(numbers)
         params = formula.sample(seed, numbers, settings)
-        good = numbers - numbers[0]
-        if judge is not None:
+        good = np.arange(len(next(iter(params.values()), ())))
+        if judge is not None and len(good):
             good = judge(formula, params, settings, threads)
         good = good[: categories - found]
-        kept.append({name: array[good] for name, array in params.items()})
+        if len(good):
+            kept.append({name: array[good] for name, array in params.items()})
         found += len(good)
         if progress:
             progress("searching", found, categories)
@@ -110,7 +115,9 @@ def search(
             f"{found / tried:.2g}); expected more max_candidates, or a setting that asks for less"
         )
     params = {name: np.concatenate([block[name] for block in kept]) for name in kept[0]}
-    if "maps" in params:  # candidates have room for the most maps that one can have
+    if (
+        isinstance(formula, ProbedFamily) and "maps" in params
+    ):  # candidates have room for the most maps that one can have
         width = int(params["maps"].max())
         params = {name: np.ascontiguousarray(a[:, :width] if a.ndim > 1 else a) for name, a in params.items()}
     made = {name: value for name, value in settings.items() if name != "variation"}
@@ -226,7 +233,20 @@ def _hit_pixels(
     return pixels
 
 
-_JUDGES = {"filling": _filling}
+def _pictures(formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
+    """The candidates of whose own picture (instance 0, 256x256) at least the share `fill_rate` is not the ground."""
+    try:
+        dataset = Dataset(Catalog(formula.name, params), 1, RenderSpec(size=256))
+        filled = []
+        for start in range(0, len(dataset), _PICTURES):
+            images, _ = dataset.batch(range(start, min(start + _PICTURES, len(dataset))), threads=threads)
+            filled.append((images != dataset.palette[0][:, None, None]).any(1).mean((1, 2)))
+    except ValueError as error:
+        raise ValueError(f"while search judged candidates: {error}") from error
+    return np.flatnonzero(np.concatenate(filled) >= settings["fill_rate"])
+
+
+_JUDGES = {"filling": _filling, "picture": _pictures}
 
 
 def _probe(

@@ -17,7 +17,7 @@ import typer
 from typer.core import TyperGroup
 
 import fdsl
-from fdsl.families import family_names
+from fdsl.families import family_names, has_family
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -183,11 +183,19 @@ def _fdsl(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    formula: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A Python file, or a module, that registers families of your own."),
+    ] = None,
 ) -> None:
     """Pre-train vision models on pictures that formulas draw.
 
     Example: fdsl show fractaldb --categories 5
     """
+    from fdsl.families.user import import_formulas
+
+    for source in formula or ():
+        import_formulas(source)
 
 
 @app.command()
@@ -540,7 +548,7 @@ def demo(
 
 def _open(source: str, variation: float | None, progress: Progress, few: int = 100) -> fdsl.Catalog:
     """The catalog of that name or path, or `few` categories of the family of that name."""
-    if source not in family_names():
+    if not has_family(source):
         return fdsl.catalog(source, variation, progress)
     settings: dict[str, Any] = {} if variation is None else {"variation": variation}
     return fdsl.search(source, few, progress=progress, **settings)

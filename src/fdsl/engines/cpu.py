@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, Drawing
+from fdsl.primitives import AffineSystems, Drawing, Fields, Points, Polylines
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -97,18 +97,32 @@ def draw(
         out: where to.
         threads: that share the batch.
     """
-    params = drawing.params
-    _core.draw_affine(
-        kernel_name(),
-        params["affine"],
-        params["probability"],
-        params["maps"],
-        _bytes(drawing.records),
-        _record(spec, seed),
-        palette,
-        out,
-        threads,
-    )
+    kernel, common = kernel_name(), (_bytes(drawing.records), _record(spec, seed), palette, out, threads)
+    match drawing:
+        case AffineSystems(params=params):
+            _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case Points():
+            _core.draw_points(kernel, drawing.coordinates, *common)
+        case Polylines():
+            _core.draw_polylines(kernel, drawing.vertices, drawing.ends, *common)
+        case Fields():
+            _draw_fields(drawing, *common[:4])
+
+
+def _draw_fields(
+    drawing: Fields,
+    keys: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None:
+    # Python's own work, picture by picture: threads would wait for each other.
+    for i, picture in enumerate(out):
+        x, y = np.empty((2, *picture.shape[1:]))
+        _core.pixel_centres(keys[i : i + 1], spec, x, y)
+        levels = drawing.levels(i, x, y)
+        for plane, values in zip(picture, palette.T, strict=True):
+            np.take(values, levels, out=plane, mode="clip")
 
 
 def measure(

@@ -30,12 +30,16 @@ struct Batch {
 
 struct AffineTask;
 struct Measurement;
+struct GivenPointsTask;
+struct GivenPolylinesTask;
 
 // What each instruction set compiles in a file of its own.
 struct Kernel {
   const char* name;
   void (*draw_affine)(const AffineTask&, void* scratch);
   Measurement (*measure_affine)(const AffineTask&, int32_t enough, void* scratch);
+  void (*draw_given_points)(const GivenPointsTask&, void* scratch);
+  void (*draw_given_polylines)(const GivenPolylinesTask&, void* scratch);
 };
 
 extern const Kernel kernel_portable;

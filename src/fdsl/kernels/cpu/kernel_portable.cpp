@@ -1,8 +1,10 @@
 #include "cpu/affine_painter.h"
+#include "cpu/given_painter.h"
 #include "cpu/lanes_portable.h"
 
 namespace fdsl {
 
-const Kernel kernel_portable = {"portable", draw_affine<Portable>, measure_affine<Portable>};
+const Kernel kernel_portable = {"portable", draw_affine<Portable>, measure_affine<Portable>,
+                                draw_given_points<Portable>, draw_given_polylines<Portable>};
 
 }  // namespace fdsl
