@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "cpu/affine.h"
+#include "cpu/given.h"
 
 // An array as Python passed it to a binding.
 struct Array {
@@ -52,6 +53,11 @@ int main(int, char** arguments) {
     const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
                                          static_cast<int>(arrays[0].shape[1])};
     draw_affine_batch(*kernel, parameters, arrays[3].as<AffineInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_points")) {
+    draw_given_points_batch(*kernel, arrays[0].as<float>(), arrays[1].as<GivenPoints>(), batch);
+  } else if (!std::strcmp(drawing, "draw_polylines")) {
+    draw_given_polylines_batch(*kernel, arrays[0].as<float>(), arrays[1].as<int64_t>(), arrays[2].as<GivenPolylines>(),
+                               batch);
   } else {
     return 1;
   }

@@ -36,6 +36,34 @@ DIGESTS = {
         "published instances": "62d0716e928220a0",
         "fresh": "916cbb3a60cf242d",
     },
+    "sparks": {
+        "point": "bac9a01b53f8adff",
+        "patch, odd size, three channels": "a0eaa1f5e00bad11",
+        "patch per point, color": "87d7f3119162e6b7",
+        "color, patch": "18202ca6f05eeab9",
+        "density, no padding": "f885efef82f853d9",
+        "crop": "3ac0423125c27920",
+        "random view, rotation": "5acfb0f968e6ba94",
+        "fresh": "247ecc86a91fef31",
+    },
+    "sparks_in_space": {
+        "point": "fca71de4e18d7116",
+        "color, random view": "dde6c45806a263a1",
+    },
+    "zigzags": {
+        "gray": "a5b4bee7c9ab26cf",
+        "color": "a50aae25064d0f98",
+        "white, no padding": "519b728c0e1491e1",
+        "crop": "59ed16bbc3025a0d",
+        "random view, rotation": "738ad45ae5d4c47d",
+        "fresh": "3b0538b7071c3205",
+    },
+    "ripples": {
+        "gray": "616cb57a5fb757d8",
+        "color": "4cb2119cdbf4542e",
+        "three channels, crop": "4dbaceed4cb5a077",
+        "random view, rotation": "e0d7e243fc93264d",
+    },
 }
 
 
@@ -50,7 +78,12 @@ def test_pixels_are_those_of_the_table(family: str, name: str, kernel: str, monk
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [("fractaldb", name) for name in ("point", "patch per point, color", "random view", "fresh")],
+    [
+        *(("fractaldb", name) for name in ("point", "patch per point, color", "random view", "fresh")),
+        *(("sparks", name) for name in ("patch per point, color", "crop", "fresh")),
+        ("zigzags", "random view, rotation"),
+        ("ripples", "random view, rotation"),
+    ],
 )
 def test_threads_splits_and_order_change_nothing(family: str, name: str) -> None:
     dataset = pictures.dataset(family, name)

@@ -92,8 +92,8 @@ def family(name: str) -> Callable[[FormulaClass], FormulaClass]:
     Pictures: y points up. Points and polylines are scaled to the picture's own box. Points in space are scaled to
     [-1, 1] over all coordinates and centred on their centroid; a camera with a field of view of 45 degrees looks there
     from a distance of 4, and instance n from 30 * (1 + n % 12) degrees about the vertical axis y. Coordinates are
-    rounded to float32. A field covers [0, 1) x [0, 1) at the pixels' centres. Colours go by point number // 256, by
-    line, or by a field's value, with a period of 128, 128 and 256 levels. Where `settings` has a fill_rate, a search
+    rounded to float32. A field covers [0, 1) x [0, 1) at the pixels' centres. Colours go by point number // 256
+    with a period of 128, by line, or by a field's value once round. Where `settings` has a fill_rate, a search
     keeps candidates whose own picture (instance 0, 256x256) has that share of its pixels off the ground.
 
     Args:

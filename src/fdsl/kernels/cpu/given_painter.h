@@ -18,14 +18,15 @@ FDSL_INLINE void widen(Box& box, float x, float y) {
   box.y1 = y > box.y1 ? y : box.y1;
 }
 
-// Calls visit(i, u, v) for each point inside the window's rectangle.
+// Calls visit(i, u, v) for each point inside the window's rectangle; where(i) is its position.
 template <class Where, class Visit>
-FDSL_INLINE void visit_points(const Window& w, int32_t count, Where where, Visit visit) {
+FDSL_INLINE void visit_points(const Window& w, const Box& box, int32_t count, Where where, Visit visit) {
   const Placement& p = w.placement;
   const double u0 = w.u0 + MARGIN, u1 = w.u1 + MARGIN, v0 = w.v0 + MARGIN, v1 = w.v1 + MARGIN;
   for (int32_t i = 0; i < count; ++i) {
     const Position at = where(i);
-    const double u = p.m00 * at.x + p.m01 * at.y + p.t0, v = p.m10 * at.x + p.m11 * at.y + p.t1;
+    const double x = at.x - box.x0, y = at.y - box.y0;
+    const double u = p.m00 * x + p.m01 * y + p.t0, v = p.m10 * x + p.m11 * y + p.t1;
     if (u >= u0 && u < u1 && v >= v0 && v < v1) visit(i, static_cast<int32_t>(u), static_cast<int32_t>(v));
   }
 }
@@ -45,13 +46,13 @@ void draw_given_points(const GivenPointsTask& task, void* scratch) {
   } else {
     camera.look_at(points, it.points, it.turns);
   }
-  const Window w = place_window(spec, it, box);
+  const Window w = place_from_corner(spec, it, box);
   const Grid grid(w, it, spec.size, spec.size + 2 * MARGIN);
   const auto visit_all = [&](auto visit) {
     if (flat)
-      visit_points(w, it.points, [&](int64_t i) { return Position{points[2 * i], points[2 * i + 1]}; }, visit);
+      visit_points(w, box, it.points, [&](int64_t i) { return Position{points[2 * i], points[2 * i + 1]}; }, visit);
     else
-      visit_points(w, it.points, [&](int64_t i) { return camera.see(points + 3 * i); }, visit);
+      visit_points(w, box, it.points, [&](int64_t i) { return camera.see(points + 3 * i); }, visit);
   };
   const size_t cells = static_cast<size_t>(grid.rows) * grid.stride;
   if (spec.draw == DRAW_PATCH_PER_POINT) {
@@ -90,6 +91,8 @@ void draw_given_points(const GivenPointsTask& task, void* scratch) {
   });
 }
 
+constexpr int64_t LINE_HUES = 79;  // from line to line, the golden section of a circle: neighbours differ
+
 template <class V>
 void draw_given_polylines(const GivenPolylinesTask& task, void* scratch) {
   const Spec& spec = *task.spec;
@@ -98,17 +101,18 @@ void draw_given_polylines(const GivenPolylinesTask& task, void* scratch) {
   Box box = {first[0], first[0], first[1], first[1]};
   for (int64_t i = task.ends[0]; i < task.ends[it.lines]; ++i)
     widen(box, task.vertices[2 * i], task.vertices[2 * i + 1]);
-  const Window w = place_window(spec, it, box);
+  const Window w = place_from_corner(spec, it, box);
   const Grid grid(w, it, spec.size, spec.size + 2 * MARGIN);
   uint8_t* cells = static_cast<uint8_t*>(scratch);
   std::memset(cells, 0, static_cast<size_t>(grid.rows) * grid.stride);
   const Placement& p = w.placement;
   const Clip clip = {w.u0 + MARGIN, w.v0 + MARGIN, w.u1 + MARGIN, w.v1 + MARGIN};
   for (int64_t line = 0; line < it.lines; ++line) {
-    const uint8_t value = spec.color == COLOR_COLOR ? 1 + line % HUES : 1;
+    const uint8_t value = spec.color == COLOR_COLOR ? 1 + line * LINE_HUES % HUES : 1;
     int32_t last_u = 0, last_v = 0;
     for (int64_t i = task.ends[line]; i < task.ends[line + 1]; ++i) {
-      const double x = task.vertices[2 * i], y = task.vertices[2 * i + 1];
+      const double x = static_cast<double>(task.vertices[2 * i]) - box.x0;
+      const double y = static_cast<double>(task.vertices[2 * i + 1]) - box.y0;
       const int32_t u = cell_below(p.m00 * x + p.m01 * y + p.t0), v = cell_below(p.m10 * x + p.m11 * y + p.t1);
       const bool begins = i == task.ends[line];
       draw_line(begins ? u : last_u, begins ? v : last_v, u, v, clip,

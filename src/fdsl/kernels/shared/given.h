@@ -59,6 +59,15 @@ struct Camera {
   }
 };
 
+// The window of coordinates that count from the box's first corner: what lies far from zero loses no digits.
+FDSL_INLINE Window place_from_corner(const Spec& spec, const Key& it, const Box& box) {
+  double sx, sy, shift;
+  place_axis(box.x0, box.x1, spec.of, spec.pad, sx, shift);
+  place_axis(box.y0, box.y1, spec.of, spec.pad, sy, shift);
+  shift = spec.pad + 0x1p-8;
+  return place_window(spec, it, sx, sy, shift, shift);
+}
+
 // The cell below a coordinate; what is far outside stays there.
 FDSL_INLINE int32_t cell_below(double at) {
   const double farthest = 0x1p27, near = at < -farthest ? -farthest : at > farthest ? farthest : at;
