@@ -117,8 +117,14 @@ class TestExample:
         assert (shown.stdout, shown.stderr) == ("contact-sheet-lissajous.png\n", "")
         found = command("--formula", EXAMPLE, "search", "lissajous", "--categories", 3, "--json")
         file = json.loads(found.stdout)["out"]
+        few = ("search", "lissajous", "--categories", 30, "--out", "few.safetensors", "--set", "largest=2")
+        assert command("--formula", EXAMPLE, *few[:-1], "largest").returncode == 2
+        assert command("--formula", EXAMPLE, *few).returncode == 0
         drawn = command("--formula", EXAMPLE, "render", file, "--out", "pictures", "--instances", 2, *small)
         assert drawn.stdout == "6 pictures in pictures\n"
+        import_formulas(str(EXAMPLE))
+        fdsl.family("lissajous")(sys.modules["lissajous"].Lissajous)
+        assert fdsl.catalog("few.safetensors").params["a"].max() == 2
         lost = command("show", file, *small)
         assert lost.returncode == 1
         assert "family 'lissajous' does not exist" in lost.stderr

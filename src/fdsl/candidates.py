@@ -62,7 +62,7 @@ def search(
         settings: what only some families have. fractaldb: fill_rate = 0.2 (hit pixels / all pixels; what 100,000 points
             can't reach is refused), variation = 0.4 (setting s of the parameter variations, over 0 to 0.5), sampler =
             "uniform" as published, or "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor =
-            None (sum of s1 + 2 s2 over the maps; None draws it as they do).
+            None (sum of s1 + 2 s2 over the maps; None draws it as they do). A user's own: see `fdsl.family`.
 
     Raises:
         ValueError: an argument is out of its range, or a setting is not one of the family's.

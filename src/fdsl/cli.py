@@ -217,6 +217,10 @@ def search(
     sigma_factor: Annotated[
         float | None, typer.Option(help="Of --sampler sigma.", show_default="drawn per category")
     ] = None,
+    own: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of a family of your own; give it again for more."),
+    ] = None,
     out: Annotated[
         str | None,
         typer.Option(
@@ -249,6 +253,7 @@ def search(
         "variation": variation,
         "sampler": sampler,
         "sigma_factor": sigma_factor,
+        **dict(map(_setting, own or ())),
     }
     began = time.perf_counter()
     with _progress_bar() as progress:
@@ -552,6 +557,16 @@ def _open(source: str, variation: float | None, progress: Progress, few: int = 1
         return fdsl.catalog(source, variation, progress)
     settings: dict[str, Any] = {} if variation is None else {"variation": variation}
     return fdsl.search(source, few, progress=progress, **settings)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`largest=5` is 5 and `kind=round` is "round"."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r}; expected NAME=VALUE", param_hint="--set")
+    with contextlib.suppress(ValueError):
+        return name, json.loads(value)
+    return name, value
 
 
 def _view(crop_of: int | None, view_scale: tuple[float, float] | None) -> fdsl.Crop | fdsl.RandomView | None:

@@ -71,7 +71,7 @@ def import_formulas(source: str) -> None:
 def family(name: str) -> Callable[[FormulaClass], FormulaClass]:
     """Registers a class as the family of that name: search, Dataset, Feed, export and the command line then know it.
 
-    The class has these methods, and is made once, without arguments:
+    The class has these methods, and is made once, without arguments; it should remember nothing between two calls:
 
         settings = {"largest": 9}               optional: what fdsl.search takes for it, with what each is unless said
         sample(self, random, **settings)        one category: a dict of numbers and arrays; None rejects the candidate
