@@ -33,6 +33,22 @@ SPECS = {
         "published instances": RenderSpec(size=64, points=5_000, options={"instance_rule": "published"}),
         "fresh": RenderSpec(size=64, points=5_000),
     },
+    "bezier": {
+        "gray": RenderSpec(size=64),
+        "white, three channels, odd size": RenderSpec(size=61, color="white", channels=3),
+        "color": RenderSpec(size=64, color="color"),
+        "crop": RenderSpec(size=64, view=Crop(of=100)),
+        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "fresh": RenderSpec(size=64),
+    },
+    "perlin": {
+        "gray": RenderSpec(size=64),
+        "three channels, odd size": RenderSpec(size=61, channels=3),
+        "color": RenderSpec(size=64, color="color"),
+        "crop": RenderSpec(size=64, view=Crop(of=100)),
+        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "fresh": RenderSpec(size=64),
+    },
     "sparks": {
         "point": RenderSpec(size=64),
         "patch, odd size, three channels": RenderSpec(size=61, draw="patch", color="white", channels=3),
@@ -66,15 +82,19 @@ SPECS = {
 INSTANCES: dict[str, tuple[int, ...]] = {
     # Every flip, varied and unvaried rows, several patterns, continuous ones.
     "fractaldb": (0, 1, 2, 3, 41, 80, 123, 478, 999, 1000, 1001, 123_456),
+    "bezier": (0, 7, 1000),
+    "perlin": (0, 7, 1000),
     **dict.fromkeys(("sparks", "sparks_in_space", "zigzags", "ripples"), (0, 1, 5, 12)),
 }
+# Grids hold a square number; of the others, four.
+CATEGORIES = {"bezier": 16, "perlin": 9}
 CASES = [(family, name) for family, specs in SPECS.items() for name in specs]
 
 
 @cache
 def catalog(family: str) -> Catalog:
-    """Four searched categories."""
-    return fdsl.search(family, categories=4, seed=3)
+    """A few searched categories."""
+    return fdsl.search(family, categories=CATEGORIES.get(family, 4), seed=3)
 
 
 def dataset(family: str, name: str) -> Dataset:

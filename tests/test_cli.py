@@ -164,6 +164,10 @@ class TestShow:
             assert four.height - two.height == 2 * 35
             assert four.width - two.width == 5 * 35
 
+    @pytest.mark.parametrize("family", ["bezier", "perlin"])
+    def test_a_family_whose_categories_are_a_grid(self, family: str) -> None:
+        assert run("show", family, "--categories", 3, "--size", 32) == f"contact-sheet-{family}.png\n"
+
     def test_errors(self, saved: Path) -> None:
         Path("sheet.png").touch()
         assert "sheet.png exists" in error_of("show", saved, "--out", "sheet.png")

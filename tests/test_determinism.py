@@ -36,6 +36,22 @@ DIGESTS = {
         "published instances": "62d0716e928220a0",
         "fresh": "916cbb3a60cf242d",
     },
+    "bezier": {
+        "gray": "2a1152e9e2b6131a",
+        "white, three channels, odd size": "7dad2c8cc895f07f",
+        "color": "1fce4c08d41a9ce4",
+        "crop": "ee1d356c25afc96f",
+        "random view": "be90fb683e9f206d",
+        "fresh": "f68efa39b334435e",
+    },
+    "perlin": {
+        "gray": "58178a48772be8d1",
+        "three channels, odd size": "45cc9eb702838bd1",
+        "color": "a7d9bc4c8cd3f123",
+        "crop": "1be2cb83ace4f2e4",
+        "random view": "2e6fc91fee4b7a81",
+        "fresh": "2be253d8a3cc6eb5",
+    },
     "sparks": {
         "point": "bac9a01b53f8adff",
         "patch, odd size, three channels": "a0eaa1f5e00bad11",
@@ -47,8 +63,8 @@ DIGESTS = {
         "fresh": "247ecc86a91fef31",
     },
     "sparks_in_space": {
-        "point": "fca71de4e18d7116",
-        "color, random view": "dde6c45806a263a1",
+        "point": "88cb50b52c4a5b07",
+        "color, random view": "1312f416318489ff",
     },
     "zigzags": {
         "gray": "a5b4bee7c9ab26cf",
@@ -80,6 +96,7 @@ def test_pixels_are_those_of_the_table(family: str, name: str, kernel: str, monk
     ("family", "name"),
     [
         *(("fractaldb", name) for name in ("point", "patch per point, color", "random view", "fresh")),
+        *((family, name) for family in ("bezier", "perlin") for name in ("random view", "fresh")),
         *(("sparks", name) for name in ("patch per point, color", "crop", "fresh")),
         ("zigzags", "random view, rotation"),
         ("ripples", "random view, rotation"),

@@ -219,8 +219,8 @@ class TestPoints:
         x, y, z = (exact - exact.mean(0)).T
         for number in range(12):
             angle = np.radians(30 * (1 + number))
-            depth = (4 - (np.cos(angle) * z - np.sin(angle) * x)) * np.tan(np.radians(45 / 2))
-            seen = np.stack([(np.cos(angle) * x + np.sin(angle) * z) / depth, y / depth])
+            depth = (4 + np.cos(angle) * x - np.sin(angle) * z) * np.tan(np.radians(45 / 2))
+            seen = np.stack([(np.sin(angle) * x + np.cos(angle) * z) / depth, y / depth])
             column, row = np.floor((seen + 1) / 2 * (64 - 2 * 2 - 1) + 2 + 2.0**-8).astype(int)
             expected = np.zeros((64, 64), bool)
             expected[63 - row, column] = True

@@ -12,6 +12,7 @@ from fdsl.candidates import search
 from fdsl.catalogs import Catalog, catalog
 from fdsl.datasets import Dataset
 from fdsl.families.user import family
+from fdsl.mixing import MixedDataset, mix
 from fdsl.order import EpochBatches, EpochOrder
 from fdsl.rendering import Crop, RandomView, RenderSpec
 
@@ -26,10 +27,12 @@ __all__ = [
     "EpochBatches",
     "EpochOrder",
     "Feed",
+    "MixedDataset",
     "RandomView",
     "RenderSpec",
     "catalog",
     "family",
+    "mix",
     "published",
     "search",
 ]

@@ -11,10 +11,18 @@ HUES: int
 DENSITY_LEVELS: int
 KEY_BYTES: int
 AFFINE_INSTANCE_BYTES: int
+CONTOUR_INSTANCE_BYTES: int
+MAX_VERTICES: int
+MAX_LINES: int
+MAX_BREAKS: int
 SPEC_BYTES: int
 POINTS_BYTES: int
 POLYLINES_BYTES: int
 MEASUREMENT_BYTES: int
+BEZIER_INSTANCE_BYTES: int
+PERLIN_INSTANCE_BYTES: int
+MAX_CONTROL_POINTS: int
+PIECES: int
 
 def kernels() -> list[str]: ...
 def draw_affine(
@@ -36,6 +44,34 @@ def measure_affine(
     instances: NDArray[np.uint8],
     spec: NDArray[np.uint8],
     enough: NDArray[np.int32],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_contours(
+    kernel: str,
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_bezier(
+    kernel: str,
+    control_points: NDArray[Any],
+    curves: NDArray[Any],
+    weights: NDArray[np.float32],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_perlin(
+    kernel: str,
+    frequencies: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
     out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...

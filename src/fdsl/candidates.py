@@ -61,8 +61,10 @@ def search(
         progress: called with (what, done, total).
         settings: what only some families have. fractaldb: fill_rate = 0.2 (hit pixels / all pixels; what 100,000 points
             can't reach is refused), variation = 0.4 (setting s of the parameter variations, over 0 to 0.5), sampler =
-            "uniform" as published, or "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor =
-            None (sum of s1 + 2 s2 over the maps; None draws it as they do). A user's own: see `fdsl.family`.
+            "uniform" as published, "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor = None
+            (sum of s1 + 2 s2 over the maps; None draws it as they do), or "perturbed": the parameters of a catalog
+            `base` of one category, each times U(1 - delta, 1 + delta) (1p-frac, ECCV 2024). bezier, perlin: none, but
+            `categories` is a square number, because they are the cells of a grid. A user's own: see `fdsl.family`.
 
     Raises:
         ValueError: an argument is out of its range, or a setting is not one of the family's.
@@ -81,6 +83,8 @@ def search(
             expected = ", ".join(formula.settings) or "none"
             raise ValueError(f"{name!r} is not a setting of {family}; expected: {expected}")
     settings = {**formula.settings, **settings}
+    if "categories" in settings:
+        settings["categories"] = int(categories)
     judge = None if formula.criterion is None else _JUDGES[formula.criterion]
     if formula.criterion == "filling":
         _check_fill_rate(settings["fill_rate"])
@@ -115,12 +119,15 @@ def search(
             f"{found / tried:.2g}); expected more max_candidates, or a setting that asks for less"
         )
     params = {name: np.concatenate([block[name] for block in kept]) for name in kept[0]}
-    if (
-        isinstance(formula, ProbedFamily) and "maps" in params
-    ):  # candidates have room for the most maps that one can have
+    # Candidates have room for the most maps that one can have.
+    if isinstance(formula, ProbedFamily) and "maps" in params:
         width = int(params["maps"].max())
         params = {name: np.ascontiguousarray(a[:, :width] if a.ndim > 1 else a) for name, a in params.items()}
-    made = {name: value for name, value in settings.items() if name != "variation"}
+    made = {
+        name: value.digest if isinstance(value, Catalog) else value
+        for name, value in settings.items()
+        if name != "variation"
+    }
     how = {"made_by": "search", "seed": seed, **made, "candidates": tried}
     return make_catalog(family, params, variation, how, threads, progress)
 
@@ -235,9 +242,9 @@ def _hit_pixels(
 
 def _pictures(formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
     """The candidates of whose own picture (instance 0, 256x256) at least the share `fill_rate` is not the ground."""
+    filled = []
     try:
         dataset = Dataset(Catalog(formula.name, params), 1, RenderSpec(size=256))
-        filled = []
         for start in range(0, len(dataset), _PICTURES):
             images, _ = dataset.batch(range(start, min(start + _PICTURES, len(dataset))), threads=threads)
             filled.append((images != dataset.palette[0][:, None, None]).any(1).mean((1, 2)))

@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -17,7 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 import fdsl
-from fdsl.families import family_names, has_family
+from fdsl.families import family_named, family_names, has_family
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -211,11 +212,19 @@ def search(
         float | None, typer.Option(help="Setting of the parameter variations, over 0 to 0.5.", show_default=_own)
     ] = None,
     sampler: Annotated[
-        Literal["uniform", "sigma"] | None,
-        typer.Option(help="As published, or contractive maps by singular values.", show_default=_own),
+        Literal["uniform", "sigma", "perturbed"] | None,
+        typer.Option(
+            help="As published, contractive maps by singular values, or perturbations of --base.", show_default=_own
+        ),
     ] = None,
     sigma_factor: Annotated[
         float | None, typer.Option(help="Of --sampler sigma.", show_default="drawn per category")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Of --sampler perturbed: a catalog of one category.", show_default=False)
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Of --sampler perturbed: each parameter times 1-D to 1+D.", show_default=False)
     ] = None,
     own: Annotated[
         list[str] | None,
@@ -253,6 +262,8 @@ def search(
         "variation": variation,
         "sampler": sampler,
         "sigma_factor": sigma_factor,
+        "base": base and fdsl.Catalog.load(base),
+        "delta": delta,
         **dict(map(_setting, own or ())),
     }
     began = time.perf_counter()
@@ -552,9 +563,11 @@ def demo(
 
 
 def _open(source: str, variation: float | None, progress: Progress, few: int = 100) -> fdsl.Catalog:
-    """The catalog of that name or path, or `few` categories of the family of that name."""
+    """The catalog of that name or path, or `few` categories of the family of that name (of a grid, a few more)."""
     if not has_family(source):
         return fdsl.catalog(source, variation, progress)
+    if "categories" in family_named(source).settings:
+        few = (isqrt(few - 1) + 1) ** 2
     settings: dict[str, Any] = {} if variation is None else {"variation": variation}
     return fdsl.search(source, few, progress=progress, **settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from operator import index
 from typing import Any, overload
@@ -49,7 +50,119 @@ class Targets(Sequence[int]):
         return labels if dtype is None else labels.astype(dtype)
 
 
-class Dataset:
+class IndexedPictures(ABC):
+    """What serves pictures by index, to training loops and `torch.utils.data.DataLoader` alike.
+
+    Attributes:
+        spec: how pictures are drawn; its size and image_channels are those of every picture.
+        transform: applied to a PIL image by `dataset[i]` and DataLoader; `batch` and Feed give plain pixels.
+    """
+
+    spec: RenderSpec
+    transform: Callable[[Any], Any] | None
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """sha256 hex of all that decides a pixel."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> list[str]:
+        """Names of the classes, by label."""
+
+    @property
+    @abstractmethod
+    def targets(self) -> Sequence[int]:
+        """The label of every index."""
+
+    @abstractmethod
+    def split(self, share: float) -> tuple[IndexedPictures, IndexedPictures]:
+        """Two datasets of the same classes: about `share` of the instances, and the rest held out."""
+
+    @abstractmethod
+    def part_of(self, category: int) -> tuple[Dataset, int]:
+        """The dataset that a class is of, and the category's row in its catalog."""
+
+    @abstractmethod
+    def _draw(
+        self,
+        positions: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        out: Images,
+        threads: int,
+    ) -> Labels:
+        """Draws pictures, of checked positions, epochs and repeats (B,), into `out`; returns their labels."""
+
+    def batch(
+        self,
+        indices: ArrayLike,
+        epoch: ArrayLike = 0,
+        repeat: ArrayLike = 0,
+        out: Images | None = None,
+        threads: int | None = None,
+    ) -> tuple[Images, Labels]:
+        """Draws a batch.
+
+        Args:
+            indices: integers (B,), in any order, repeated or not; negative ones count from the end.
+            epoch: one for all, or one each; matters to views, fresh datasets and mixes by weight only.
+            repeat: likewise, 0 to 4,095; matters to views only.
+            out: uint8 (B, channels, size, size), C-contiguous, to draw into.
+            threads: None uses the processors there are, and one thread in a DataLoader worker.
+
+        Returns:
+            images uint8 (B, channels, size, size), labels int64 (B,).
+
+        Raises:
+            IndexError: an index is out of range.
+            ValueError: an argument does not fit.
+        """
+        positions = np.asarray(indices)
+        if positions.size == 0:
+            positions = positions.astype(np.int64)
+        if positions.ndim != 1 or positions.dtype.kind not in "iu":
+            raise ValueError(f"indices are {positions.dtype} {positions.shape}; expected integers of shape (B,)")
+        positions = positions.astype(np.int64, copy=False)
+        outside = (positions < -len(self)) | (positions >= len(self))
+        if outside.any():
+            bad = int(positions[np.argmax(outside)])
+            raise IndexError(f"index {bad} is out of range for a dataset of {len(self):,}")
+        positions = np.where(positions < 0, positions + len(self), positions)
+        shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
+        if out is None:
+            out = np.empty(shape, np.uint8)
+        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
+            raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous uint8 {shape}")
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
+        epochs = _counted("epoch", epoch, len(positions), 2**32)
+        repeats = _counted("repeat", repeat, len(positions), 2**12)
+        epochs, repeats = (np.broadcast_to(numbers, positions.shape) for numbers in (epochs, repeats))
+        return out, self._draw(positions, epochs, repeats, out, threads or cpu.default_threads())
+
+    def __getitem__(self, key: Key) -> tuple[Any, int]:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, int]]:
+        """Several (image, label) pairs at once, as DataLoader asks for them: indices, or (epoch, repeat, index)."""
+        # operator.index refuses 0.5, which NumPy would round.
+        rows = [[index(part) for part in (key if isinstance(key, tuple) else (0, 0, key))] for key in keys]
+        table = np.array(rows, np.int64).reshape(-1, 3)
+        images, labels = self.batch(table[:, 2], epoch=table[:, 0], repeat=table[:, 1])
+        if self.transform is None:
+            return list(zip(images, labels.tolist(), strict=True))
+        return [(self.transform(pil_image(image)), label) for image, label in zip(images, labels.tolist(), strict=True)]
+
+    def __iter__(self) -> Iterator[tuple[Any, int]]:
+        return (self[place] for place in range(len(self)))
+
+
+class Dataset(IndexedPictures):
     """Pictures of a catalog's categories: index = category * number of instances + position among the instances.
 
     It serves `torch.utils.data.DataLoader` as it is, without importing torch. Every picture is a pure function of the
@@ -185,77 +298,31 @@ class Dataset:
     def _with_instances(self, numbers: NDArray[np.int64]) -> Dataset:
         return Dataset(self.catalog, numbers, self.spec, self.seed, self.fresh, self.transform)
 
-    def batch(
+    def part_of(self, category: int) -> tuple[Dataset, int]:
+        """The dataset itself, and the category."""
+        return self, category
+
+    def _draw(
         self,
-        indices: ArrayLike,
-        epoch: ArrayLike = 0,
-        repeat: ArrayLike = 0,
-        out: Images | None = None,
-        threads: int | None = None,
-    ) -> tuple[Images, Labels]:
-        """Draws a batch.
-
-        Args:
-            indices: integers (B,), in any order, repeated or not; negative ones count from the end.
-            epoch: one for all, or one each; matters to views and fresh datasets only.
-            repeat: likewise, 0 to 4,095; matters to views only.
-            out: uint8 (B, channels, size, size), C-contiguous, to draw into.
-            threads: None uses the processors there are, and one thread in a DataLoader worker.
-
-        Returns:
-            images uint8 (B, channels, size, size), labels int64 (B,).
-
-        Raises:
-            IndexError: an index is out of range.
-            ValueError: an argument does not fit.
-        """
-        positions = np.asarray(indices)
-        if positions.size == 0:
-            positions = positions.astype(np.int64)
-        if positions.ndim != 1 or positions.dtype.kind not in "iu":
-            raise ValueError(f"indices are {positions.dtype} {positions.shape}; expected integers of shape (B,)")
-        positions = positions.astype(np.int64, copy=False)
-        outside = (positions < -len(self)) | (positions >= len(self))
-        if outside.any():
-            bad = int(positions[np.argmax(outside)])
-            raise IndexError(f"index {bad} is out of range for a dataset of {len(self):,}")
-        positions = np.where(positions < 0, positions + len(self), positions)
-        shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
-        if out is None:
-            out = np.empty(shape, np.uint8)
-        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
-            raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous uint8 {shape}")
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
+        positions: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        out: Images,
+        threads: int,
+    ) -> Labels:
         labels, places = np.divmod(positions, len(self.instances))
         numbers = self.instances
         instances = Instances(
             categories=labels,
             numbers=numbers[places] if isinstance(numbers, np.ndarray) else numbers.start + numbers.step * places,
-            epochs=_counted("epoch", epoch, len(positions), 2**32),
-            repeats=_counted("repeat", repeat, len(positions), 2**12),
+            epochs=epochs,
+            repeats=repeats,
             seed=self.seed,
             fresh=self.fresh,
         )
         drawing = self._family.drawing(self.catalog, instances, self.spec)
-        cpu.draw(drawing, self.spec, self.palette, self.seed, out, threads or cpu.default_threads())
-        return out, labels
-
-    def __getitem__(self, key: Key) -> tuple[Any, int]:
-        return self.__getitems__([key])[0]
-
-    def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, int]]:
-        """Several (image, label) pairs at once, as DataLoader asks for them: indices, or (epoch, repeat, index)."""
-        # operator.index refuses 0.5, which NumPy would round.
-        rows = [[index(part) for part in (key if isinstance(key, tuple) else (0, 0, key))] for key in keys]
-        table = np.array(rows, np.int64).reshape(-1, 3)
-        images, labels = self.batch(table[:, 2], epoch=table[:, 0], repeat=table[:, 1])
-        if self.transform is None:
-            return list(zip(images, labels.tolist(), strict=True))
-        return [(self.transform(pil_image(image)), label) for image, label in zip(images, labels.tolist(), strict=True)]
-
-    def __iter__(self) -> Iterator[tuple[Any, int]]:
-        return (self[place] for place in range(len(self)))
+        cpu.draw(drawing, self.spec, self.palette, self.seed, out, threads)
+        return labels
 
 
 def pil_image(pixels: Images) -> Any:

@@ -14,7 +14,7 @@ try:
 except ImportError as error:
     raise ImportError("fdsl.Feed needs torch, which is not installed; pip install 'fdsl[torch]'") from error
 
-from fdsl.datasets import Dataset
+from fdsl.datasets import IndexedPictures
 from fdsl.order import EpochBatches
 
 
@@ -73,7 +73,7 @@ class Feed:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: IndexedPictures,
         batch_size: int | None = None,
         *,
         global_batch_size: int | None = None,

@@ -71,6 +71,78 @@ assert AffineSystems.RECORD.itemsize == _core.AFFINE_INSTANCE_BYTES
 
 
 @dataclass(frozen=True)
+class Contours:
+    """Radial contours: closed polylines whose vertices noise moves before each line (kernels/shared/contours.h).
+
+    Args:
+        records: RECORD (N,): the axes and the centre of the ellipse that the vertices start on, in a plane of 512
+            units; gain and shift, which make a vertex's step gain * pnoise1 + shift, less half the sines of both waves;
+            how many vertices and lines; a line's shades, from the palette's row first_shade on; and how many breaks.
+    """
+
+    RECORD: ClassVar = np.dtype(
+        [
+            *KEY,
+            ("axis", np.float64, 2),
+            ("centre", np.float64, 2),
+            ("gain", np.float64),
+            ("shift", np.float64),
+            ("vertices", np.int32),
+            ("lines", np.int32),
+            ("frequency", np.int32, 2),
+            ("shades", np.int32),
+            ("first_shade", np.int32),
+            ("breaks", np.int32),
+            ("", "V4"),
+        ]
+    )
+
+    records: NDArray[np.void]
+
+
+assert Contours.RECORD.itemsize == _core.CONTOUR_INSTANCE_BYTES
+
+
+@dataclass(frozen=True)
+class BezierCurves:
+    """Bezier curves whose control points the instance draws (kernels/shared/bezier.h).
+
+    Args:
+        params: control_points int32 (C,), curves int32 (C,).
+        weights: float32, Bernstein polynomials of curves of 2, 3, ... control points, (control points, points of the
+            polyline) each, one after the other.
+        records: RECORD (N,).
+    """
+
+    RECORD: ClassVar = np.dtype(KEY)
+
+    params: Mapping[str, NDArray[Any]]
+    weights: NDArray[np.float32]
+    records: NDArray[np.void]
+
+
+assert BezierCurves.RECORD.itemsize == _core.BEZIER_INSTANCE_BYTES
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """Gradient noise at the pixels' centres (kernels/shared/perlin.h).
+
+    Args:
+        params: frequencies int32 (C, 2): lattice cells along the picture's width and height.
+        records: RECORD (N,).
+    """
+
+    RECORD: ClassVar = np.dtype(KEY)
+
+    params: Mapping[str, NDArray[Any]]
+    records: NDArray[np.void]
+
+
+assert GradientNoise.RECORD.itemsize == _core.PERLIN_INSTANCE_BYTES
+
+
+@dataclass(frozen=True)
 class Points:
     """Points that were worked out already, in the plane or in space (kernels/shared/given.h).
 
@@ -133,4 +205,4 @@ class Fields:
 
 
 # All that an engine draws.
-Drawing = AffineSystems | Points | Polylines | Fields
+Drawing = AffineSystems | BezierCurves | Contours | GradientNoise | Points | Polylines | Fields

@@ -94,8 +94,8 @@ class RenderSpec:
         points: points of a picture, 1 to 2^24.
         draw: "point" sets the hit pixels; "patch" gives each the 3x3 pattern of its instance; "patch_per_point" stamps
             a pattern of its own per point, whose zeros erase (as the published code).
-        color: "gray" (127 on black; contours: one gray a line), "white" (255), "color" (hue by step; contours: by line)
-            or "density" (by the count of points).
+        color: "gray" (127 on black; contours: one gray a line; perlin: all grays), "white" (255), "color" (hue by step;
+            contours and bezier: by line; perlin: by value) or "density" (by the count of points).
         channels: 1 or 3; None is 3 for color and 1 for the others (`image_channels`). 3 repeats gray.
         pad: pixels left free on each side of the whole picture.
         fit: "own" scales to the picture's own bounding box (within its probe's); "stored" to the probe's, in half the

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, Drawing, Fields, Points, Polylines
+from fdsl.primitives import AffineSystems, BezierCurves, Contours, Drawing, Fields, GradientNoise, Points, Polylines
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -101,6 +101,12 @@ def draw(
     match drawing:
         case AffineSystems(params=params):
             _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case BezierCurves(params=params):
+            _core.draw_bezier(kernel, params["control_points"], params["curves"], drawing.weights, *common)
+        case Contours():
+            _core.draw_contours(kernel, *common)
+        case GradientNoise(params=params):
+            _core.draw_perlin(kernel, params["frequencies"], *common)
         case Points():
             _core.draw_points(kernel, drawing.coordinates, *common)
         case Polylines():

@@ -1,6 +1,6 @@
 """Families: what a category is, how one is sampled, and how an instance varies it. They draw nothing.
 
-A family is one file here with the methods of `protocol.Family`, and an entry in `_FAMILIES`. A user's own is registered
+A family is one file here with the methods of `protocol.Family`, and an entry in `_BUILT_IN`. A user's own is registered
 by `fdsl.family`, or by an entry point of the group fdsl.families, which is looked for when a name is not known.
 """
 
@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import importlib.metadata
 
+from fdsl.families.bezier import Bezier
+from fdsl.families.contours import RCDB, VisualAtom
 from fdsl.families.fractaldb import FractalDB
+from fdsl.families.perlin import Perlin
 from fdsl.families.protocol import Family
 
 ENTRY_POINTS = "fdsl.families"
 
-_FAMILIES: dict[str, Family] = {"fractaldb": FractalDB()}
+_BUILT_IN: tuple[Family, ...] = (FractalDB(), RCDB(), VisualAtom(), Bezier(), Perlin())
+_FAMILIES: dict[str, Family] = {family.name: family for family in _BUILT_IN}
 
 
 def family_names() -> list[str]:

@@ -29,15 +29,21 @@ struct Batch {
 };
 
 struct AffineTask;
-struct Measurement;
+struct ContourTask;
+struct BezierTask;
+struct PerlinTask;
 struct GivenPointsTask;
 struct GivenPolylinesTask;
+struct Measurement;
 
 // What each instruction set compiles in a file of its own.
 struct Kernel {
   const char* name;
   void (*draw_affine)(const AffineTask&, void* scratch);
   Measurement (*measure_affine)(const AffineTask&, int32_t enough, void* scratch);
+  void (*draw_contours)(const ContourTask&, void* scratch);
+  void (*draw_bezier)(const BezierTask&);
+  void (*draw_perlin)(const PerlinTask&, void* scratch);
   void (*draw_given_points)(const GivenPointsTask&, void* scratch);
   void (*draw_given_polylines)(const GivenPolylinesTask&, void* scratch);
 };

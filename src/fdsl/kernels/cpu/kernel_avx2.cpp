@@ -1,10 +1,8 @@
-#include "cpu/affine_painter.h"
-#include "cpu/given_painter.h"
+#include "cpu/kernel.h"
 #include "cpu/lanes_avx2.h"
 
 namespace fdsl {
 
-const Kernel kernel_avx2 = {"avx2", draw_affine<Avx2>, measure_affine<Avx2>, draw_given_points<Avx2>,
-                            draw_given_polylines<Avx2>};
+constinit const Kernel kernel_avx2 = kernel_of<Avx2>("avx2");
 
 }  // namespace fdsl

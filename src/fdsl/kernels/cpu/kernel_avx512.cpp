@@ -1,10 +1,8 @@
-#include "cpu/affine_painter.h"
-#include "cpu/given_painter.h"
+#include "cpu/kernel.h"
 #include "cpu/lanes_avx512.h"
 
 namespace fdsl {
 
-const Kernel kernel_avx512 = {"avx512", draw_affine<Avx512>, measure_affine<Avx512>, draw_given_points<Avx512>,
-                              draw_given_polylines<Avx512>};
+constinit const Kernel kernel_avx512 = kernel_of<Avx512>("avx512");
 
 }  // namespace fdsl

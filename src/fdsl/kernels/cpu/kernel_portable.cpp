@@ -1,10 +1,8 @@
-#include "cpu/affine_painter.h"
-#include "cpu/given_painter.h"
+#include "cpu/kernel.h"
 #include "cpu/lanes_portable.h"
 
 namespace fdsl {
 
-const Kernel kernel_portable = {"portable", draw_affine<Portable>, measure_affine<Portable>,
-                                draw_given_points<Portable>, draw_given_polylines<Portable>};
+constinit const Kernel kernel_portable = kernel_of<Portable>("portable");
 
 }  // namespace fdsl

@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include "shared/noise.h"
 #include "shared/platform.h"
 
 namespace fdsl {
@@ -28,6 +29,7 @@ struct Avx2 {
   static FDSL_MEMBER Float set(float v) { return _mm256_set1_ps(v); }
   static FDSL_MEMBER Int set(int32_t v) { return _mm256_set1_epi32(v); }
   static FDSL_MEMBER Int load(const uint32_t* v) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(v)); }
+  static FDSL_MEMBER Float load(const float* v) { return _mm256_loadu_ps(v); }
   static FDSL_MEMBER void store(uint32_t* to, Int v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
   static FDSL_MEMBER void store(float* to, Float v) { _mm256_storeu_ps(to, v); }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
@@ -43,6 +45,7 @@ struct Avx2 {
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
     return _mm256_blendv_ps(b, _mm256_max_ps(a, b), where);
   }
+  static FDSL_MEMBER Float floor(Float a) { return _mm256_floor_ps(a); }
   static FDSL_MEMBER Int truncate(Float a) { return _mm256_cvttps_epi32(a); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm256_xor_si256(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
@@ -55,6 +58,8 @@ struct Avx2 {
   static FDSL_MEMBER Int shift_right(Int a) {
     return _mm256_srli_epi32(a, N);
   }
+  // The lowest three bits, for a Table.
+  static FDSL_MEMBER Index index(Int a) { return a; }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     const __m256i own = _mm256_cmpgt_epi32(_mm256_permutevar8x32_epi32(threshold.value, r), r);
     return _mm256_blendv_epi8(_mm256_permutevar8x32_epi32(alias.value, r), r, own);
@@ -86,6 +91,49 @@ struct Avx2 {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + 1, spread_half(static_cast<uint32_t>(bits >> 32), value));
   }
   static FDSL_MEMBER void finish_streams() { _mm_sfence(); }
+
+  static FDSL_MEMBER Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static FDSL_MEMBER Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
+  static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  static FDSL_MEMBER Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
+  static FDSL_MEMBER Int subtract(Int a, Int b) { return _mm256_sub_epi32(a, b); }
+  static FDSL_MEMBER Int bit_and(Int a, Int b) { return _mm256_and_si256(a, b); }
+  static FDSL_MEMBER Int bit_or(Int a, Int b) { return _mm256_or_si256(a, b); }
+  static FDSL_MEMBER Int absolute(Int a) { return _mm256_abs_epi32(a); }
+  static FDSL_MEMBER Int minimum(Int a, Int b) { return _mm256_min_epi32(a, b); }
+  static FDSL_MEMBER Int maximum(Int a, Int b) { return _mm256_max_epi32(a, b); }
+  // The high half of the product of unsigned numbers.
+  static FDSL_MEMBER Int multiply_high(Int a, Int b) {
+    const __m256i even = _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32);
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+    return _mm256_blend_epi32(even, odd, 0xAA);
+  }
+  static FDSL_MEMBER Mask at_least(Int a, Int b) {
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(_mm256_max_epi32(a, b), a));
+  }
+  // Of unsigned numbers.
+  static FDSL_MEMBER Mask below(Int a, Int b) {
+    const __m256i lowest = _mm256_set1_epi32(INT32_MIN);
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_xor_si256(b, lowest), _mm256_xor_si256(a, lowest)));
+  }
+  static FDSL_MEMBER Int select(Mask where, Int a, Int b) {
+    return _mm256_blendv_epi8(b, a, _mm256_castps_si256(where));
+  }
+  static FDSL_MEMBER uint32_t bits(Mask a) { return _mm256_movemask_ps(a); }
+  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
+  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
+    const uint32_t named = bits(where);
+    const uint64_t bytes = _pdep_u64(named, 0x0101010101010101ull) * 0xFF;
+    const __m128i order = _mm_cvtsi64_si128(static_cast<int64_t>(_pext_u64(0x0706050403020100ull, bytes)));
+    store(to, _mm256_permutevar8x32_epi32(a, _mm256_cvtepu8_epi32(order)));
+    return __builtin_popcount(named);
+  }
+  // Slopes of lattice points modulo 256.
+  struct Slopes {
+    FDSL_MEMBER Float operator[](Int point) const {
+      return _mm256_i32gather_ps(LATTICE_SLOPES.slope, _mm256_and_si256(point, _mm256_set1_epi32(255)), 4);
+    }
+  };
 };
 
 }  // namespace fdsl

@@ -24,7 +24,8 @@ struct Position {
 };
 
 // A camera at distance 4 with a field of view of 45 degrees, looking at the centroid of points that were scaled to
-// [-1, 1] over all coordinates (Yamada et al., MV-FractalDB). y is the vertical, and the camera starts on the z axis.
+// [-1, 1] over all coordinates (Yamada et al., MV-FractalDB). The
+// direction of sight is the x axis, turned about the y axis, which stays upright.
 struct Camera {
   double low, scale, centroid[3], sine, cosine;
 
@@ -54,8 +55,8 @@ struct Camera {
   FDSL_MEMBER Position see(const float* point) const {
     const double x = (point[0] - low) * scale - centroid[0], y = (point[1] - low) * scale - centroid[1];
     const double z = (point[2] - low) * scale - centroid[2];
-    const double half = (4.0 - (cosine * z - sine * x)) * 0.41421356237309503;  // tangent of half the field of view
-    return {(cosine * x + sine * z) / half, y / half};
+    const double half = (4.0 + cosine * x - sine * z) * 0.41421356237309503;  // tangent of half the field of view
+    return {(sine * x + cosine * z) / half, y / half};
   }
 };
 

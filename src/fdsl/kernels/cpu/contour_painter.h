@@ -1,0 +1,189 @@
+// Drawing one picture of radial contours on one CPU thread, over any lane type. Each instruction set compiles this in
+// its own file.
+//
+// What bounds it: a VisualAtom has 60,000 segments of some five pixels. V::WIDTH vertices step side by side, and so do
+// V::WIDTH segments, pixel by pixel; the pixels of one line have one value, so that their order does not matter and
+// their indices go into one list. A store per pixel and the steps of Bresenham's algorithm are about even.
+#pragma once
+
+#include <cstring>
+
+#include "cpu/contours.h"
+#include "shared/lines.h"
+
+namespace fdsl {
+
+constexpr uint32_t LANES[WIDEST] = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+
+// Draws many segments of one value at once.
+template <class V>
+class SegmentPainter {
+  using Int = typename V::Int;
+  static constexpr int W = V::WIDTH;
+  static constexpr uint32_t ALL = W < 32 ? (1u << W) - 1 : ~0u;
+
+ public:
+  FDSL_MEMBER SegmentPainter(uint8_t* canvas, uint32_t* list, int size)
+      : canvas_(canvas), list_(list), end_(list), size_(size) {}
+
+  // The first `count` of V::WIDTH segments between pixels. Those that lie inside as a whole step side by side, those
+  // that cross the edge are cut one by one, those outside on one side are gone at once.
+  FDSL_MEMBER void draw(const uint32_t* x0s, const uint32_t* y0s, const uint32_t* x1s, const uint32_t* y1s, int count,
+                        uint8_t value) {
+    const Int x0 = V::load(x0s), y0 = V::load(y0s), x1 = V::load(x1s), y1 = V::load(y1s), side = V::set(size_);
+    const uint32_t wanted = count < W ? (1u << count) - 1 : ALL;
+    const auto inside =
+        V::both(V::both(V::below(x0, side), V::below(y0, side)), V::both(V::below(x1, side), V::below(y1, side)));
+    const uint32_t whole = V::bits(inside) & wanted;
+    if (whole != wanted) {
+      const Int last = V::set(size_ - 1);
+      const Int beyond =
+          V::bit_or(V::bit_or(V::bit_and(x0, x1), V::bit_and(y0, y1)),
+                    V::bit_or(V::bit_and(V::subtract(last, x0), V::subtract(last, x1)),
+                              V::bit_and(V::subtract(last, y0), V::subtract(last, y1))));  // negative: outside
+      for (uint32_t cut = V::bits(V::at_least(beyond, V::set(int32_t{0}))) & wanted & ~whole; cut; cut &= cut - 1) {
+        const int i = __builtin_ctz(cut);
+        draw_line(x0s[i], y0s[i], x1s[i], y1s[i], {0, 0, size_, size_},
+                  [&](int32_t x, int32_t y) { canvas_[y * size_ + x] = value; });
+      }
+      if (!whole) return;
+    }
+    const Int zero = V::set(int32_t{0}), minus = V::set(int32_t{-1}), down = V::set(size_);
+    const Int dx = V::subtract(x1, x0), dy = V::subtract(y1, y0), wide = V::absolute(dx), high = V::absolute(dy);
+    const Int across = V::select(V::at_least(dx, zero), V::set(int32_t{1}), minus);
+    const Int along = V::select(V::at_least(dy, zero), down, V::subtract(zero, down));
+    const auto steep = V::at_least(high, wide);
+    const Int major = V::maximum(wide, high), minor = V::minimum(wide, high);
+    const Int step = V::select(steep, along, across), side_step = V::add(step, V::select(steep, across, along));
+    const Int twice_major = V::add(major, major), twice_minor = V::add(minor, minor);
+    Int index = V::add(V::multiply(y0, down), x0);
+    Int remainder = V::subtract(major, twice_major);  // less 2 major: a side step where it is not negative
+    Int left = major;
+    left = V::select(inside, left, minus);
+    if (count < W) left = V::select(V::below(V::load(LANES), V::set(count)), left, minus);
+    for (;;) {
+      const uint32_t active = V::compress(V::at_least(left, zero), index, end_);
+      if (!active) break;
+      end_ += active;
+      remainder = V::add(remainder, twice_minor);
+      const auto aside = V::at_least(remainder, zero);
+      index = V::add(index, V::select(aside, side_step, step));
+      remainder = V::select(aside, V::subtract(remainder, twice_major), remainder);
+      left = V::add(left, minus);
+    }
+    if (end_ - list_ > static_cast<ptrdiff_t>(FEW_PIXELS)) finish(value);
+  }
+
+  // Draws what is in the list.
+  FDSL_MEMBER void finish(uint8_t value) {
+    for (const uint32_t* pixel = list_; pixel < end_; ++pixel) canvas_[*pixel] = value;
+    end_ = list_;
+  }
+
+ private:
+  uint8_t* canvas_;
+  uint32_t *list_, *end_;
+  int32_t size_;
+};
+
+// The canvas through the palette; gray canvases hold the values themselves.
+FDSL_INLINE void write_canvas(const uint8_t* canvas, int size, bool mirror, bool values, const Palette& palette,
+                              uint8_t* out) {
+  for (int c = 0; c < palette.channels; ++c)
+    for (int row = 0; row < size; ++row) {
+      const uint8_t* in = canvas + static_cast<size_t>(row) * size;
+      uint8_t* to = out + (static_cast<size_t>(c) * size + row) * size;
+      const auto value = [&](uint8_t cell) { return values ? cell : palette.value[cell * palette.channels + c]; };
+      if (mirror)
+        for (int column = 0; column < size; ++column) to[column] = value(in[size - 1 - column]);
+      else if (values)
+        std::memcpy(to, in, size);
+      else
+        for (int column = 0; column < size; ++column) to[column] = value(in[column]);
+    }
+}
+
+template <class V>
+void draw_contours(const ContourTask& task, void* memory) {
+  using Int = typename V::Int;
+  using Float = typename V::Float;
+  constexpr int W = V::WIDTH;
+  const Spec& spec = *task.spec;
+  const ContourInstance& it = *task.instance;
+  const int size = spec.size, vertices = it.vertices;
+  uint32_t* const words = static_cast<uint32_t*>(memory);
+  const ContourScratch scratch(size, vertices);
+  uint8_t* const canvas = reinterpret_cast<uint8_t*>(words);
+  float* const row = reinterpret_cast<float*>(words + scratch.canvas);
+  const size_t width = scratch.vertex_row;
+  float *const x = row, *const y = x + width, *const minus_cosine = y + width, *const minus_sine = minus_cosine + width,
+               *const bend = minus_sine + width;
+  uint32_t *const state_x = words + scratch.canvas + 5 * width, *const state_y = state_x + width,
+                  *const column = state_y + width, *const line_row = column + width;
+
+  const bool values = spec.color == COLOR_GRAY;
+  const auto pixel = [&](uint8_t entry) { return values ? task.palette.value[entry * task.palette.channels] : entry; };
+  std::memset(canvas, pixel(0), static_cast<size_t>(size) * size);
+  SegmentPainter<V> painter(canvas, words + scratch.list, size);
+
+  bool mirror;
+  const ContourPlacement placement(spec, it, it.centre[0], it.centre[1], &mirror);
+  std::memset(row, 0, ContourScratch::VERTEX_ROWS * width * 4);
+  for (int i = 0; i < vertices; ++i) {
+    const Vertex v = make_vertex(it, spec.seed, i);
+    x[i] = v.x;
+    y[i] = v.y;
+    minus_cosine[i] = v.minus_cosine;
+    minus_sine[i] = v.minus_sine;
+    bend[i] = v.bend;
+    state_x[i] = v.state_x;
+    state_y[i] = v.state_y;
+  }
+  const typename V::Slopes slopes;
+  const Float gain = V::set(static_cast<float>(it.gain * NOISE_SCALE));
+  for (int line = 0; line < it.lines; ++line) {
+    for (int i = 0; i < vertices; i += W) {
+      Int sx = V::load(state_x + i), sy = V::load(state_y + i), u, v;
+      const Float shift = V::load(bend + i);
+      const Float nx = V::fma(V::load(minus_cosine + i), push<V>(sx, gain, shift, slopes), V::load(x + i));
+      const Float ny = V::fma(V::load(minus_sine + i), push<V>(sy, gain, shift, slopes), V::load(y + i));
+      V::store(state_x + i, sx);
+      V::store(state_y + i, sy);
+      V::store(x + i, nx);
+      V::store(y + i, ny);
+      place_points<V>(placement, nx, ny, u, v);
+      V::store(column + i, u);
+      V::store(line_row + i, v);
+    }
+    column[vertices] = column[0];
+    line_row[vertices] = line_row[0];
+    const uint8_t value = pixel(line_shade(it, spec.seed, line));
+    for (int i = 0; i < vertices; i += W)
+      painter.draw(column + i, line_row + i, column + i + 1, line_row + i + 1, vertices - i, value);
+    painter.finish(value);
+  }
+  if (it.breaks > 0) {
+    const ContourPlacement plane(spec, it, 0.0, 0.0, &mirror);
+    for (int line = 0; line < it.breaks; line += W) {
+      const int count = it.breaks - line < W ? it.breaks - line : W;
+      float end[4][W] = {};
+      uint32_t at[4][W];
+      for (int i = 0; i < count; ++i) {
+        float ends[4];
+        break_ends(it, spec.seed, line + i, ends);
+        for (int k = 0; k < 4; ++k) end[k][i] = ends[k];
+      }
+      for (int k = 0; k < 4; k += 2) {
+        Int u, v;
+        place_points<V>(plane, V::load(end[k]), V::load(end[k + 1]), u, v);
+        V::store(at[k], u);
+        V::store(at[k + 1], v);
+      }
+      painter.draw(at[0], at[1], at[2], at[3], count, pixel(0));
+    }
+    painter.finish(pixel(0));
+  }
+  write_canvas(canvas, size, mirror, values, task.palette, task.out);
+}
+
+}  // namespace fdsl
