@@ -7,6 +7,7 @@
 #include "cpu/affine.h"
 #include "cpu/bezier.h"
 #include "cpu/contours.h"
+#include "cpu/given.h"
 #include "cpu/perlin.h"
 
 // An array as Python passed it to a binding.
@@ -67,6 +68,11 @@ int main(int, char** arguments) {
     const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
                                          static_cast<int>(arrays[0].shape[1])};
     draw_spatial_batch(*kernel, parameters, arrays[3].as<SpatialInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_points")) {
+    draw_given_points_batch(*kernel, arrays[0].as<float>(), arrays[1].as<GivenPoints>(), batch);
+  } else if (!std::strcmp(drawing, "draw_polylines")) {
+    draw_given_polylines_batch(*kernel, arrays[0].as<float>(), arrays[1].as<int64_t>(), arrays[2].as<GivenPolylines>(),
+                               batch);
   } else {
     return 1;
   }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache
 
+import formulas  # noqa: F401 (registers families)
 import numpy as np
 
 import fdsl
@@ -79,6 +80,34 @@ SPECS = {
         "published instances": RenderSpec(size=64, options={"instance_rule": "published"}),
         "fresh": RenderSpec(size=64),
     },
+    "sparks": {
+        "point": RenderSpec(size=64),
+        "patch, odd size, three channels": RenderSpec(size=61, draw="patch", color="white", channels=3),
+        "patch per point, color": RenderSpec(size=64, draw="patch_per_point", color="color"),
+        "color, patch": RenderSpec(size=64, draw="patch", color="color"),
+        "density, no padding": RenderSpec(size=64, color="density", pad=0),
+        "crop": RenderSpec(size=64, view=Crop(of=100)),
+        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "fresh": RenderSpec(size=64),
+    },
+    "sparks_in_space": {
+        "point": RenderSpec(size=64),
+        "color, random view": RenderSpec(size=64, color="color", view=RandomView(rotation=30)),
+    },
+    "zigzags": {
+        "gray": RenderSpec(size=64),
+        "color": RenderSpec(size=64, color="color"),
+        "white, no padding": RenderSpec(size=61, color="white", pad=0),
+        "crop": RenderSpec(size=64, view=Crop(of=100)),
+        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "fresh": RenderSpec(size=64),
+    },
+    "ripples": {
+        "gray": RenderSpec(size=64),
+        "color": RenderSpec(size=61, color="color"),
+        "three channels, crop": RenderSpec(size=64, channels=3, view=Crop(of=100)),
+        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
+    },
 }
 # Every kind of instance that a family has.
 INSTANCES: dict[str, tuple[int, ...]] = {
@@ -90,6 +119,7 @@ INSTANCES: dict[str, tuple[int, ...]] = {
     "visualatom": (0, 1, 7, 123_456),
     # Every view of the unvaried row, other rows, continuous ones.
     "exfractaldb": (*range(72, 84), 0, 5, 150, 1_307, 1_739, 1_740, 1_741, 123_456),
+    **dict.fromkeys(("sparks", "sparks_in_space", "zigzags", "ripples"), (0, 1, 5, 12)),
 }
 # Grids hold a square number; of the others, four.
 CATEGORIES = {"bezier": 16, "perlin": 9}

@@ -54,5 +54,7 @@ def test_neon_draws_the_same_bytes(family: str, name: str, harness: Path, monkey
     for called in [called for called in dir(_core) if called.startswith("draw_")]:
         monkeypatch.setattr(cpu._core, called, record(called))
     images, _ = dataset.batch(range(len(dataset)), epoch=2)
+    if not sent:
+        pytest.skip("drawn without a kernel")
     ran = subprocess.run([EMULATOR, harness, "neon", *name_of], input=b"".join(sent), capture_output=True, check=True)
     assert ran.stdout == images.tobytes()

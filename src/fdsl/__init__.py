@@ -12,6 +12,7 @@ from fdsl.candidates import search
 from fdsl.catalogs import Catalog, catalog
 from fdsl.compositions import Composition
 from fdsl.datasets import Dataset
+from fdsl.families.user import family
 from fdsl.mixing import MixedDataset, mix
 from fdsl.order import EpochBatches, EpochOrder
 from fdsl.rendering import Crop, RandomView, RenderSpec
@@ -32,6 +33,7 @@ __all__ = [
     "RandomView",
     "RenderSpec",
     "catalog",
+    "family",
     "mix",
     "published",
     "search",

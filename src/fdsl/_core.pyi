@@ -16,6 +16,8 @@ MAX_VERTICES: int
 MAX_LINES: int
 MAX_BREAKS: int
 SPEC_BYTES: int
+POINTS_BYTES: int
+POLYLINES_BYTES: int
 MEASUREMENT_BYTES: int
 SPATIAL_INSTANCE_BYTES: int
 SPATIAL_MEASUREMENT_BYTES: int
@@ -110,6 +112,28 @@ def compose(
     out: NDArray[np.uint8],
     masks: NDArray[np.uint8],
     threads: int,
+) -> None: ...
+def draw_points(
+    kernel: str,
+    points: NDArray[np.float32],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_polylines(
+    kernel: str,
+    vertices: NDArray[np.float32],
+    ends: NDArray[np.int64],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def pixel_centres(
+    key: NDArray[np.uint8], spec: NDArray[np.uint8], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> None: ...
 def philox(seed: int, counters: NDArray[np.uint32], out: NDArray[np.uint32]) -> None: ...
 def sine_cosine(turns: NDArray[np.uint32], out: NDArray[np.float64]) -> None: ...

@@ -19,7 +19,7 @@ from typer.core import TyperGroup
 
 import fdsl
 from fdsl.compositions import LABELS
-from fdsl.families import family_named, family_names
+from fdsl.families import family_named, family_names, has_family
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -185,11 +185,19 @@ def _fdsl(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    formula: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A Python file, or a module, that registers families of your own."),
+    ] = None,
 ) -> None:
     """Pre-train vision models on pictures that formulas draw.
 
     Example: fdsl show fractaldb --categories 5
     """
+    from fdsl.families.user import import_formulas
+
+    for source in formula or ():
+        import_formulas(source)
 
 
 @app.command()
@@ -221,6 +229,10 @@ def search(
     ] = None,
     delta: Annotated[
         float | None, typer.Option(help="Of --sampler perturbed: each parameter times 1-D to 1+D.", show_default=False)
+    ] = None,
+    own: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of a family of your own; give it again for more."),
     ] = None,
     out: Annotated[
         str | None,
@@ -257,6 +269,7 @@ def search(
         "sigma_factor": sigma_factor,
         "base": base and fdsl.Catalog.load(base),
         "delta": delta,
+        **dict(map(_setting, own or ())),
     }
     began = time.perf_counter()
     with _progress_bar() as progress:
@@ -575,12 +588,22 @@ def demo(
 
 def _open(source: str, variation: float | None, progress: Progress, few: int = 100) -> fdsl.Catalog:
     """The catalog of that name or path, or `few` categories of the family of that name (of a grid, a few more)."""
-    if source not in family_names():
+    if not has_family(source):
         return fdsl.catalog(source, variation, progress)
     if "categories" in family_named(source).settings:
         few = (isqrt(few - 1) + 1) ** 2
     settings: dict[str, Any] = {} if variation is None else {"variation": variation}
     return fdsl.search(source, few, progress=progress, **settings)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`largest=5` is 5 and `kind=round` is "round"."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r}; expected NAME=VALUE", param_hint="--set")
+    with contextlib.suppress(ValueError):
+        return name, json.loads(value)
+    return name, value
 
 
 def _view(crop_of: int | None, view_scale: tuple[float, float] | None) -> fdsl.Crop | fdsl.RandomView | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -168,5 +168,69 @@ class GradientNoise:
 
 assert GradientNoise.RECORD.itemsize == _core.PERLIN_INSTANCE_BYTES
 
+
+@dataclass(frozen=True)
+class Points:
+    """Points that were worked out already, in the plane or in space (kernels/shared/given.h).
+
+    Args:
+        coordinates: float32 (numbers of all pictures,), finite, point by point.
+        records: RECORD (N,): where a picture's numbers begin, how many points of 2 or 3 they are, at least one, and
+            the camera's angle about the vertical, in turns of 2^-32.
+    """
+
+    RECORD: ClassVar = np.dtype(
+        [
+            *KEY,
+            ("first", np.int64),
+            ("points", np.int32),
+            ("dimensions", np.int32),
+            ("turns", np.uint32),
+            ("unused", np.uint32),
+        ]
+    )
+
+    coordinates: NDArray[np.float32]
+    records: NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Polylines:
+    """Polylines that were worked out already (kernels/shared/given.h).
+
+    Args:
+        vertices: float32 (vertices of all lines, 2), finite.
+        ends: int64 (L + 1,): line i has the vertices ends[i] to ends[i + 1], at least one.
+        records: RECORD (N,): a picture's first line, and how many it has, at least one.
+    """
+
+    RECORD: ClassVar = np.dtype([*KEY, ("first", np.int64), ("lines", np.int64)])
+
+    vertices: NDArray[np.float32]
+    ends: NDArray[np.int64]
+    records: NDArray[np.void]
+
+
+assert Points.RECORD.itemsize == _core.POINTS_BYTES
+assert Polylines.RECORD.itemsize == _core.POLYLINES_BYTES
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A value per pixel, worked out when an engine has placed the view.
+
+    Args:
+        levels: called with a picture's position in the batch and the coordinates of its pixels' centres in the plane
+            [0, 1) x [0, 1), float64 (size, size) each, y up; gives rows of the palette, uint8 (size, size).
+        records: RECORD (N,).
+    """
+
+    RECORD: ClassVar = np.dtype(KEY)
+    opaque: ClassVar = True  # a value at each pixel, and no ground
+
+    levels: Callable[[int, NDArray[np.float64], NDArray[np.float64]], NDArray[np.uint8]]
+    records: NDArray[np.void]
+
+
 # All that an engine draws.
-Drawing = AffineSystems | SpatialSystems | BezierCurves | Contours | GradientNoise
+Drawing = AffineSystems | SpatialSystems | BezierCurves | Contours | GradientNoise | Points | Polylines | Fields

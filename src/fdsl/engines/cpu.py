@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, BezierCurves, Contours, Drawing, GradientNoise, SpatialSystems
+from fdsl.primitives import (
+    AffineSystems,
+    BezierCurves,
+    Contours,
+    Drawing,
+    Fields,
+    GradientNoise,
+    Points,
+    Polylines,
+    SpatialSystems,
+)
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -111,6 +121,28 @@ def draw(
             _core.draw_contours(kernel, *common)
         case GradientNoise(params=params):
             _core.draw_perlin(kernel, params["frequencies"], *common)
+        case Points():
+            _core.draw_points(kernel, drawing.coordinates, *common)
+        case Polylines():
+            _core.draw_polylines(kernel, drawing.vertices, drawing.ends, *common)
+        case Fields():
+            _draw_fields(drawing, *common[:4])
+
+
+def _draw_fields(
+    drawing: Fields,
+    keys: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None:
+    # Python's own work, picture by picture: threads would wait for each other.
+    for i, picture in enumerate(out):
+        x, y = np.empty((2, *picture.shape[1:]))
+        _core.pixel_centres(keys[i : i + 1], spec, x, y)
+        levels = drawing.levels(i, x, y)
+        for plane, values in zip(picture, palette.T, strict=True):
+            np.take(values, levels, out=plane, mode="clip")
 
 
 def compose(

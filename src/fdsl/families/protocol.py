@@ -48,7 +48,10 @@ class Family(Protocol):
         """Raises a ValueError that names the first setting that is out of its range."""
 
     def sample(self, seed: int, candidates: NDArray[np.int64], settings: Settings) -> dict[str, NDArray[Any]]:
-        """Parameters of numbered candidates, (N, ...) each; a pure function of (seed, number, settings)."""
+        """Parameters of numbered candidates, (N, ...) each; a pure function of (seed, number, settings).
+
+        A formula may leave out candidates that it rejects by itself; {} stands for all of them.
+        """
 
     def check_params(self, params: Params) -> int:
         """The number of categories; raises a ValueError where an array is missing, or its dtype or shape is another."""

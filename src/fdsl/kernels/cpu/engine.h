@@ -34,6 +34,8 @@ struct AffineInstance;
 struct ContourTask;
 struct BezierTask;
 struct PerlinTask;
+struct GivenPointsTask;
+struct GivenPolylinesTask;
 struct Measurement;
 struct SpatialInstance;
 struct SpatialMeasurement;
@@ -48,6 +50,8 @@ struct Kernel {
   void (*draw_contours)(const ContourTask&, void* scratch);
   void (*draw_bezier)(const BezierTask&);
   void (*draw_perlin)(const PerlinTask&, void* scratch);
+  void (*draw_given_points)(const GivenPointsTask&, void* scratch);
+  void (*draw_given_polylines)(const GivenPolylinesTask&, void* scratch);
 };
 
 extern const Kernel kernel_portable;

@@ -4,6 +4,7 @@
 #include "cpu/affine_painter.h"
 #include "cpu/bezier_painter.h"
 #include "cpu/contour_painter.h"
+#include "cpu/given_painter.h"
 #include "cpu/perlin_painter.h"
 #include "cpu/spatial_painter.h"
 
@@ -20,6 +21,8 @@ constexpr Kernel kernel_of(const char* name) {
       .draw_contours = draw_contours<V>,
       .draw_bezier = draw_bezier<V>,
       .draw_perlin = draw_perlin<V>,
+      .draw_given_points = draw_given_points<V>,
+      .draw_given_polylines = draw_given_polylines<V>,
   };
 }
 
