@@ -13,6 +13,8 @@ KEY_BYTES: int
 AFFINE_INSTANCE_BYTES: int
 SPEC_BYTES: int
 MEASUREMENT_BYTES: int
+CLOUD_INSTANCE_BYTES: int
+POISSON_MOST: int
 
 def kernels() -> list[str]: ...
 def draw_affine(
@@ -35,6 +37,29 @@ def measure_affine(
     spec: NDArray[np.uint8],
     enough: NDArray[np.int32],
     out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_clouds(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    seed: int,
+    own: int,
+    out: NDArray[np.float32],
+    threads: int,
+) -> None: ...
+def place_scenes(
+    seed: int,
+    floor: float,
+    objects: int,
+    categories: int,
+    instances: int,
+    scenes: NDArray[np.uint32],
+    epochs: NDArray[np.uint32],
+    out: NDArray[np.uint8],
+    counts: NDArray[np.int32],
     threads: int,
 ) -> None: ...
 def philox(seed: int, counters: NDArray[np.uint32], out: NDArray[np.uint32]) -> None: ...

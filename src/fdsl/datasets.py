@@ -86,7 +86,7 @@ class Dataset:
         self.seed = check_seed(seed)
         self.fresh = bool(fresh)
         self.transform = transform
-        self.instances = _instance_numbers(instances)
+        self.instances = instance_numbers(instances)
         self._family = family_named(catalog.family)
         self.spec = self._family.complete(spec or RenderSpec())
         self.palette = self._family.palette(self.spec)
@@ -108,16 +108,13 @@ class Dataset:
         `fresh` is part of it; `transform` is not.
         """
         if self._digest is None:
-            numbers = self.instances
             content = {
                 "render_version": RENDER_VERSION,
                 "catalog": self.catalog.digest,
                 "spec": self.spec.canonical(),
                 "seed": self.seed,
                 "fresh": self.fresh,
-                "instances": hashlib.sha256(np.ascontiguousarray(numbers, "<i8").tobytes()).hexdigest()
-                if isinstance(numbers, np.ndarray)
-                else [numbers.start, len(numbers), numbers.step],
+                "instances": canonical_instances(self.instances),
             }
             self._digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self._digest
@@ -209,36 +206,24 @@ class Dataset:
             IndexError: an index is out of range.
             ValueError: an argument does not fit.
         """
-        positions = np.asarray(indices)
-        if positions.size == 0:
-            positions = positions.astype(np.int64)
-        if positions.ndim != 1 or positions.dtype.kind not in "iu":
-            raise ValueError(f"indices are {positions.dtype} {positions.shape}; expected integers of shape (B,)")
-        positions = positions.astype(np.int64, copy=False)
-        outside = (positions < -len(self)) | (positions >= len(self))
-        if outside.any():
-            bad = int(positions[np.argmax(outside)])
-            raise IndexError(f"index {bad} is out of range for a dataset of {len(self):,}")
-        positions = np.where(positions < 0, positions + len(self), positions)
+        positions = dataset_positions(indices, len(self))
         shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
         if out is None:
             out = np.empty(shape, np.uint8)
         elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
             raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous uint8 {shape}")
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
+        threads = thread_count(threads)
         labels, places = np.divmod(positions, len(self.instances))
-        numbers = self.instances
         instances = Instances(
             categories=labels,
-            numbers=numbers[places] if isinstance(numbers, np.ndarray) else numbers.start + numbers.step * places,
-            epochs=_counted("epoch", epoch, len(positions), 2**32),
-            repeats=_counted("repeat", repeat, len(positions), 2**12),
+            numbers=numbers_at(self.instances, places),
+            epochs=counted("epoch", epoch, len(positions), 2**32),
+            repeats=counted("repeat", repeat, len(positions), 2**12),
             seed=self.seed,
             fresh=self.fresh,
         )
         drawing = self._family.drawing(self.catalog, instances, self.spec)
-        cpu.draw(drawing, self.spec, self.palette, self.seed, out, threads or cpu.default_threads())
+        cpu.draw(drawing, self.spec, self.palette, self.seed, out, threads)
         return out, labels
 
     def __getitem__(self, key: Key) -> tuple[Any, int]:
@@ -246,9 +231,7 @@ class Dataset:
 
     def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, int]]:
         """Several (image, label) pairs at once, as DataLoader asks for them: indices, or (epoch, repeat, index)."""
-        # operator.index refuses 0.5, which NumPy would round.
-        rows = [[index(part) for part in (key if isinstance(key, tuple) else (0, 0, key))] for key in keys]
-        table = np.array(rows, np.int64).reshape(-1, 3)
+        table = key_table(keys)
         images, labels = self.batch(table[:, 2], epoch=table[:, 0], repeat=table[:, 1])
         if self.transform is None:
             return list(zip(images, labels.tolist(), strict=True))
@@ -265,7 +248,51 @@ def pil_image(pixels: Images) -> Any:
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
-def _instance_numbers(instances: Any) -> range | NDArray[np.int64]:
+def dataset_positions(indices: ArrayLike, length: int) -> NDArray[np.int64]:
+    """Indices (B,) into a dataset of that length, as int64 from 0 up; an IndexError where one is out of range."""
+    positions = np.asarray(indices)
+    if positions.size == 0:
+        positions = positions.astype(np.int64)
+    if positions.ndim != 1 or positions.dtype.kind not in "iu":
+        raise ValueError(f"indices are {positions.dtype} {positions.shape}; expected integers of shape (B,)")
+    positions = positions.astype(np.int64, copy=False)
+    outside = (positions < -length) | (positions >= length)
+    if outside.any():
+        bad = int(positions[np.argmax(outside)])
+        raise IndexError(f"index {bad} is out of range for a dataset of {length:,}")
+    return np.where(positions < 0, positions + length, positions)
+
+
+def key_table(keys: Sequence[Key]) -> NDArray[np.int64]:
+    """What a sampler hands over as int64 (B, 3): epoch, repeat, index."""
+    # operator.index refuses 0.5, which NumPy would round.
+    rows = [[index(part) for part in (key if isinstance(key, tuple) else (0, 0, key))] for key in keys]
+    return np.array(rows, np.int64).reshape(-1, 3)
+
+
+def thread_count(threads: int | None) -> int:
+    """The number of threads asked for; None is the processors there are, and one in a DataLoader worker."""
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
+    return threads or cpu.default_threads()
+
+
+def numbers_at(instances: range | NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The instance numbers at these places."""
+    if isinstance(instances, np.ndarray):
+        return instances[places]
+    return instances.start + instances.step * places
+
+
+def canonical_instances(instances: range | NDArray[np.int64]) -> str | list[int]:
+    """What a digest covers of the instance numbers."""
+    if isinstance(instances, np.ndarray):
+        return hashlib.sha256(np.ascontiguousarray(instances, "<i8").tobytes()).hexdigest()
+    return [instances.start, len(instances), instances.step]
+
+
+def instance_numbers(instances: Any) -> range | NDArray[np.int64]:
+    """Distinct instance numbers, as a range where they are evenly spaced; a ValueError where they are not."""
     expected = "expected a number of at least 1, a range, or distinct instance numbers from 0 up"
     if isinstance(instances, (int, np.integer)) and not isinstance(instances, bool):
         instances = range(int(instances))
@@ -289,7 +316,8 @@ def _instance_numbers(instances: Any) -> range | NDArray[np.int64]:
     return numbers
 
 
-def _counted(name: str, value: ArrayLike, count: int, limit: int) -> NDArray[np.int64]:
+def counted(name: str, value: ArrayLike, count: int, limit: int) -> NDArray[np.int64]:
+    """Whole numbers from 0 up to the limit, one for all or one each, as int64; a ValueError where they are not."""
     numbers = np.asarray(value)
     fits = numbers.dtype.kind in "iu" and numbers.shape in ((), (count,))
     if not fits or (numbers < 0).any() or (numbers >= limit).any():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +26,12 @@ _SPEC = np.dtype(
     ]
 )
 MEASUREMENT = np.dtype([("box", np.float32, 4), ("pixels", np.int32), ("finite", np.bool_), ("", "V3")])
+# One point cloud; kernels/shared/clouds.h says what each field is.
+CLOUD = np.dtype(
+    [(name, np.uint32) for name in ("category", "number", "epoch", "boxed", "turns")] + [("box", np.float32, 7)]
+)
 assert _SPEC.itemsize == _core.SPEC_BYTES
+assert CLOUD.itemsize == _core.CLOUD_INSTANCE_BYTES
 assert MEASUREMENT.itemsize == _core.MEASUREMENT_BYTES
 assert (HUES, DENSITY_LEVELS) == (_core.HUES, _core.DENSITY_LEVELS)
 
@@ -133,3 +140,47 @@ def measure(
         threads,
     )
     return result
+
+
+def draw_clouds(
+    params: Mapping[str, NDArray[Any]],
+    records: NDArray[np.void],
+    seed: int,
+    own: int,
+    out: NDArray[np.float32],
+    threads: int,
+) -> None:
+    """Draws point clouds into `out`, float32 (B, points, 3): CLOUD records (B,), `own` points of their own category."""
+    affine, probability, maps = (params[name] for name in ("affine", "probability", "maps"))
+    _core.draw_clouds(kernel_name(), affine, probability, maps, _bytes(records), seed, own, out, threads)
+
+
+def place_scenes(
+    scenes: NDArray[np.int64],
+    epochs: NDArray[np.int64] | int,
+    seed: int,
+    floor: float,
+    objects: int,
+    categories: int,
+    instances: int,
+    threads: int,
+) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """The objects of numbered scenes (B,), one scene after the other: CLOUD records (M,), and how many each has, (B,).
+
+    Args:
+        scenes: their numbers, under 2^32.
+        epochs: of each or of all.
+        seed: of the dataset.
+        floor: side of the square that the centres lie on.
+        objects: of a scene, plus Poisson(5).
+        categories: to choose from.
+        instances: to choose from.
+        threads: that share the batch.
+    """
+    most = objects + _core.POISSON_MOST
+    records = np.zeros((len(scenes), most), CLOUD)
+    counts = np.zeros(len(scenes), np.int32)
+    numbers, keys = scenes.astype(np.uint32), np.broadcast_to(np.asarray(epochs, np.uint32), scenes.shape).copy()
+    rows = records.view(np.uint8).reshape(len(scenes), most, CLOUD.itemsize)
+    _core.place_scenes(seed, floor, objects, categories, instances, numbers, keys, rows, counts, threads)
+    return records[np.arange(most) < counts[:, None]], counts.astype(np.int64)

@@ -22,6 +22,7 @@ std::vector<std::string> kernels() {
 }  // namespace
 
 void bind_affine(nb::module_& module);
+void bind_clouds(nb::module_& module);
 void bind_published(nb::module_& module);
 
 NB_MODULE(_core, module) {
@@ -65,5 +66,6 @@ NB_MODULE(_core, module) {
       nb::arg("seed"), nb::arg("epoch"), nb::arg("size"), nb::arg("positions").noconvert(),
       "Replaces positions by their indices in the order of the epoch.");
   bind_affine(module);
+  bind_clouds(module);
   bind_published(module);
 }

@@ -29,6 +29,7 @@ struct Batch {
 };
 
 struct AffineTask;
+struct CloudTask;
 struct Measurement;
 
 // What each instruction set compiles in a file of its own.
@@ -36,6 +37,7 @@ struct Kernel {
   const char* name;
   void (*draw_affine)(const AffineTask&, void* scratch);
   Measurement (*measure_affine)(const AffineTask&, int32_t enough, void* scratch);
+  void (*draw_cloud)(const CloudTask&, void* scratch);
 };
 
 extern const Kernel kernel_portable;

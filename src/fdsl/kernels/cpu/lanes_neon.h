@@ -32,8 +32,11 @@ struct Neon {
   static FDSL_MEMBER Float set(float v) { return vdupq_n_f32(v); }
   static FDSL_MEMBER Int set(int32_t v) { return vreinterpretq_u32_s32(vdupq_n_s32(v)); }
   static FDSL_MEMBER Int load(const uint32_t* v) { return vld1q_u32(v); }
+  static FDSL_MEMBER Float load(const float* v) { return vld1q_f32(v); }
   static FDSL_MEMBER void store(uint32_t* to, Int v) { vst1q_u32(to, v); }
   static FDSL_MEMBER void store(float* to, Float v) { vst1q_f32(to, v); }
+  // x0 y0 z0 x1 y1 z1 ... of a whole register each.
+  static FDSL_MEMBER void store_points(float* to, Float x, Float y, Float z) { vst3q_f32(to, {{x, y, z}}); }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
   // NEON's own minimum and maximum hand a NaN on; a comparison and a selection do not.
   static FDSL_MEMBER Float minimum(Float a, Float b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
