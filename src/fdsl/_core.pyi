@@ -13,6 +13,8 @@ KEY_BYTES: int
 AFFINE_INSTANCE_BYTES: int
 SPEC_BYTES: int
 MEASUREMENT_BYTES: int
+SPATIAL_INSTANCE_BYTES: int
+SPATIAL_MEASUREMENT_BYTES: int
 CLOUD_INSTANCE_BYTES: int
 POISSON_MOST: int
 
@@ -36,6 +38,28 @@ def measure_affine(
     instances: NDArray[np.uint8],
     spec: NDArray[np.uint8],
     enough: NDArray[np.int32],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_spatial(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def measure_spatial(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    least: float,
     out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, Drawing
+from fdsl.primitives import AffineSystems, Drawing, SpatialSystems
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -32,7 +32,9 @@ CLOUD = np.dtype(
 )
 assert _SPEC.itemsize == _core.SPEC_BYTES
 assert CLOUD.itemsize == _core.CLOUD_INSTANCE_BYTES
+SPATIAL_MEASUREMENT = np.dtype([("box", np.float32, 5), ("variance", np.float32, 3), ("finite", np.bool_), ("", "V3")])
 assert MEASUREMENT.itemsize == _core.MEASUREMENT_BYTES
+assert SPATIAL_MEASUREMENT.itemsize == _core.SPATIAL_MEASUREMENT_BYTES
 assert (HUES, DENSITY_LEVELS) == (_core.HUES, _core.DENSITY_LEVELS)
 
 _DRAW = {"point": 0, "patch": 1, "patch_per_point": 2}
@@ -104,18 +106,24 @@ def draw(
         out: where to.
         threads: that share the batch.
     """
-    params = drawing.params
-    _core.draw_affine(
-        kernel_name(),
-        params["affine"],
-        params["probability"],
-        params["maps"],
-        _bytes(drawing.records),
-        _record(spec, seed),
-        palette,
-        out,
-        threads,
-    )
+    match drawing:
+        case AffineSystems():
+            _draw_systems(_core.draw_affine, drawing, spec, palette, seed, out, threads)
+        case SpatialSystems():
+            _draw_systems(_core.draw_spatial, drawing, spec, palette, seed, out, threads)
+
+
+def _draw_systems(
+    kernel: Callable[..., None],
+    drawing: AffineSystems | SpatialSystems,
+    spec: RenderSpec,
+    palette: NDArray[np.uint8],
+    seed: int,
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None:
+    tables = (drawing.params[name] for name in ("affine", "probability", "maps"))
+    kernel(kernel_name(), *tables, _bytes(drawing.records), _record(spec, seed), palette, out, threads)
 
 
 def measure(
@@ -184,3 +192,28 @@ def place_scenes(
     rows = records.view(np.uint8).reshape(len(scenes), most, CLOUD.itemsize)
     _core.place_scenes(seed, floor, objects, categories, instances, numbers, keys, rows, counts, threads)
     return records[np.arange(most) < counts[:, None]], counts.astype(np.int64)
+
+
+def measure_spatial(
+    drawing: SpatialSystems, points: int, seed: int, threads: int, least: float = 0.0
+) -> NDArray[np.void]:
+    """Clouds judged, not kept: SPATIAL_MEASUREMENT records, (B,).
+
+    The box is the least and largest coordinate and the centre of mass; the variances are those of x, y and z once all
+    coordinates together span 2, and 0 where a point overflows. Where a fourth of the trajectories has less than half of
+    `least` on an axis, the rest is not walked, and what is measured is of that fourth.
+    """
+    params = drawing.params
+    result = np.zeros(len(drawing.records), SPATIAL_MEASUREMENT)
+    _core.measure_spatial(
+        kernel_name(),
+        params["affine"],
+        params["probability"],
+        params["maps"],
+        _bytes(drawing.records),
+        _record(RenderSpec(points=points), seed),
+        least,
+        _bytes(result),
+        threads,
+    )
+    return result

@@ -5,10 +5,11 @@ A family is one file here with the methods of `protocol.Family`, and an entry in
 
 from __future__ import annotations
 
+from fdsl.families.exfractaldb import ExFractalDB
 from fdsl.families.fractaldb import FractalDB
 from fdsl.families.protocol import Family
 
-_FAMILIES: dict[str, Family] = {"fractaldb": FractalDB()}
+_FAMILIES: dict[str, Family] = {"fractaldb": FractalDB(), "exfractaldb": ExFractalDB()}
 
 
 def family_names() -> list[str]:

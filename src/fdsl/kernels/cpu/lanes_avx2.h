@@ -45,8 +45,12 @@ struct Avx2 {
                                               pick(z, third), 0b10010010));
   }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static FDSL_MEMBER Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  static FDSL_MEMBER Float divide(Float a, Float b) { return _mm256_div_ps(a, b); }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return _mm256_min_ps(a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return _mm256_max_ps(a, b); }
+  static FDSL_MEMBER Mask at_least(Float a, Float b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
   static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
     return _mm256_and_ps(_mm256_cmp_ps(a, low, _CMP_GE_OQ), _mm256_cmp_ps(a, high, _CMP_LE_OQ));
   }
@@ -56,6 +60,9 @@ struct Avx2 {
   }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
     return _mm256_blendv_ps(b, _mm256_max_ps(a, b), where);
+  }
+  static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) {
+    return _mm256_blendv_ps(b, _mm256_add_ps(a, b), where);
   }
   static FDSL_MEMBER Int truncate(Float a) { return _mm256_cvttps_epi32(a); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm256_xor_si256(a, b); }

@@ -37,12 +37,17 @@ struct Portable {
     to[2] = z;
   }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return fused(a, b, c); }
+  static FDSL_MEMBER Float add(Float a, Float b) { return a + b; }
+  static FDSL_MEMBER Float multiply(Float a, Float b) { return a * b; }
+  static FDSL_MEMBER Float divide(Float a, Float b) { return a / b; }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return a < b ? a : b; }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return a > b ? a : b; }
+  static FDSL_MEMBER Mask at_least(Float a, Float b) { return a >= b; }
   static FDSL_MEMBER Mask between(Float low, Float a, Float high) { return a >= low && a <= high; }
   static FDSL_MEMBER Mask both(Mask a, Mask b) { return a && b; }
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return where && a < b ? a : b; }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return where && a > b ? a : b; }
+  static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) { return where ? a + b : b; }
   static FDSL_MEMBER Int truncate(Float a) { return static_cast<uint32_t>(static_cast<int32_t>(a)); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return a ^ b; }
   static FDSL_MEMBER Int add(Int a, Int b) { return a + b; }

@@ -11,6 +11,21 @@ struct SpatialSystem : MapPick {
   float start[3];
 };
 
+// How far a cloud of points reaches, over all three coordinates together, and where its centre of mass lies.
+struct Extent {
+  float low, high;
+  float centre[3];
+};
+
+// One picture of a system in space; primitives.SpatialSystems has the same record.
+struct SpatialInstance : Key {
+  double factor[12];   // of the parameter columns a ... l
+  Extent extent;       // of the probe: its low and high bound every fit
+  uint32_t turn;       // of the camera about the vertical axis, in 2^-32 turns
+  uint32_t elevation;  // of its direction of sight over the horizontal, likewise
+  uint32_t unused;
+};
+
 // p -> m p + t
 struct SpatialPlacement {
   double m[3][3], t[3];
