@@ -32,11 +32,24 @@ SPECS = {
         "published instances": RenderSpec(size=64, points=5_000, options={"instance_rule": "published"}),
         "fresh": RenderSpec(size=64, points=5_000),
     },
+    "pcfractaldb": {
+        "point": RenderSpec(size=64, points=5_000),
+        "odd size, few points": RenderSpec(size=61, points=99),
+        "patch, three channels": RenderSpec(size=64, points=3_000, draw="patch", color="gray", channels=3),
+        "patch per point, color": RenderSpec(size=64, points=3_000, draw="patch_per_point", color="color"),
+        "color": RenderSpec(size=64, points=5_000, color="color"),
+        "density": RenderSpec(size=64, points=5_000, color="density"),
+        "crop": RenderSpec(size=64, points=5_000, view=Crop(of=100)),
+        "random view, rotation": RenderSpec(size=64, points=5_000, view=RandomView(rotation=30)),
+        "fresh": RenderSpec(size=64, points=5_000),
+    },
 }
 # Every kind of instance that a family has.
 INSTANCES: dict[str, tuple[int, ...]] = {
     # Every flip, varied and unvaried rows, several patterns, continuous ones.
     "fractaldb": (0, 1, 2, 3, 41, 80, 123, 478, 999, 1000, 1001, 123_456),
+    # Every view, several clouds.
+    "pcfractaldb": (*range(0, 156, 13), 123_456),
 }
 CASES = [(family, name) for family, specs in SPECS.items() for name in specs]
 

@@ -36,6 +36,17 @@ DIGESTS = {
         "published instances": "62d0716e928220a0",
         "fresh": "916cbb3a60cf242d",
     },
+    "pcfractaldb": {
+        "point": "da45b4f2c5013100",
+        "odd size, few points": "9c3b90291e659423",
+        "patch, three channels": "db5c305335ac9c25",
+        "patch per point, color": "2b4306a8238f47d6",
+        "color": "38498975b767aef8",
+        "density": "6239d8d146069454",
+        "crop": "c36d089903f7a8f3",
+        "random view, rotation": "02272d75d5ef00a6",
+        "fresh": "1c433da0d4154c75",
+    },
 }
 
 

@@ -16,6 +16,7 @@ MEASUREMENT_BYTES: int
 SPATIAL_INSTANCE_BYTES: int
 SPATIAL_MEASUREMENT_BYTES: int
 CLOUD_INSTANCE_BYTES: int
+CLOUD_PICTURE_BYTES: int
 POISSON_MOST: int
 
 def kernels() -> list[str]: ...
@@ -72,6 +73,18 @@ def draw_clouds(
     seed: int,
     own: int,
     out: NDArray[np.float32],
+    threads: int,
+) -> None: ...
+def draw_cloud_pictures(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    own: int,
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...
 def place_scenes(

@@ -40,6 +40,7 @@ from fdsl.datasets import (
 )
 from fdsl.engines import cpu
 from fdsl.keyed import check_seed
+from fdsl.primitives import Clouds
 from fdsl.rendering import RENDER_VERSION
 from fdsl.whole_files import whole_or_nothing
 
@@ -80,7 +81,7 @@ class _Clouds:
     @property
     def own_points(self) -> int:
         """Points of a cloud's own category, which come first in it; the others are its partner's. At least one."""
-        return max(1, self.points - round(self.points * self.mix))
+        return Clouds.own_points(self.points, self.mix)
 
     @property
     def classes(self) -> list[str]:
@@ -526,17 +527,18 @@ def box_corners(boxes: ArrayLike) -> NDArray[np.float64]:
     return np.stack(turned, -1) + numbers[:, None, :3]
 
 
-_GROUND, _FLOOR = (24, 26, 31), (70, 74, 84)
+_GROUND, _FLOOR = (24, 26, 31), (84, 89, 100)
 _SIDES = [(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7)]
+_HIGHEST = 1.4  # that a box reaches
 
 
-def scene_picture(scene: Scene, size: int = 768, floor: float = 15.0, azimuth: float = 30.0) -> Image.Image:
-    """A picture of a scene from above its edge: points coloured by object, boxes with a line toward their heading.
+def scene_picture(scene: Scene, size: int = 1024, floor: float = 15.0, azimuth: float = 30.0) -> Image.Image:
+    """A picture of a scene from above the floor: points coloured by object, and boxes with a line toward their heading.
 
     Args:
         scene: of SceneDataset.
-        size: pixels of a side.
-        floor: side of the floor that is outlined.
+        size: pixels of its width; the height is what the floor takes.
+        floor: side of the floor, which is outlined.
         azimuth: where the camera stands, in degrees about the vertical axis.
 
     Returns:
@@ -547,41 +549,48 @@ def scene_picture(scene: Scene, size: int = 768, floor: float = 15.0, azimuth: f
     from PIL import Image, ImageDraw
 
     _check_whole("size", size, 4096)
-    side = 2 * size  # drawn twice as large, for smooth lines
-    turn, tilt = math.radians(azimuth), math.radians(40)
+    turn, tilt = math.radians(azimuth), math.radians(38)
     forward = -np.array([math.cos(tilt) * math.cos(turn), math.cos(tilt) * math.sin(turn), math.sin(tilt)])
     right = np.array([-math.sin(turn), math.cos(turn), 0.0])
-    camera, up = -2.1 * floor * forward, np.cross(right, forward)
+    camera, down = -2.2 * floor * forward, -np.cross(right, forward)
 
-    def project(at: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def plane(at: NDArray[Any]) -> NDArray[np.float64]:
         seen = at.astype(np.float64) - camera
-        depth = np.maximum(seen @ forward, 1e-3)
-        plane = np.stack([seen @ right, -(seen @ up)], -1) / depth[..., None]
-        return side / 2 + 1.35 * side * plane, depth
+        return np.stack([seen @ right, seen @ down], -1) / np.maximum(seen @ forward, 1e-3)[..., None]
 
-    pixels = np.full((side, side, 3), _GROUND, np.uint8)
-    places, depth = project(scene["points"])
-    order = np.argsort(-depth)  # from far to near: the nearest is drawn last
-    column, row = np.floor(places[order]).astype(np.int64).T
-    bright = 0.45 + 0.55 * np.clip(scene["points"][order, 2:] / 1.3, 0, 1)
-    colors = (_object_colors(len(scene["boxes"]))[scene["objects"][order]] * bright).astype(np.uint8)
-    for down, aside in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        inside = (row + down >= 0) & (row + down < side) & (column + aside >= 0) & (column + aside < side)
-        pixels[row[inside] + down, column[inside] + aside] = colors[inside]
+    # Drawn twice as large, for smooth lines; half a box hangs over the floor's edge at most.
+    half, reach = floor / 2, floor / 2 + 0.7
+    ends = [[x, y, z] for x in (-reach, reach) for y in (-reach, reach) for z in (0, _HIGHEST)]
+    corners = plane(np.array(ends))
+    low, high = corners.min(0), corners.max(0)
+    scale = 2 * size / (high - low)[0]
+    width, height = 2 * size, 2 * math.ceil((high - low)[1] * scale / 2)
+
+    def project(at: NDArray[Any]) -> NDArray[np.float64]:
+        return (plane(at) - low) * scale
+
+    pixels = np.full((height, width, 3), _GROUND, np.uint8)
     image = Image.fromarray(pixels)
-    draw = ImageDraw.Draw(image)
-    half = floor / 2
-    outline, _ = project(np.array([[-half, -half, 0], [half, -half, 0], [half, half, 0], [-half, half, 0]]))
-    draw.polygon([tuple(corner) for corner in outline], outline=_FLOOR)
-    for corners, color in zip(box_corners(scene["boxes"]), _object_colors(len(scene["boxes"])), strict=True):
-        ink = tuple(int(value) for value in color)
-        ends, _ = project(corners)
+    outline = project(np.array([[-half, -half, 0], [half, -half, 0], [half, half, 0], [-half, half, 0]]))
+    draw, ink = ImageDraw.Draw(image), _object_colors(len(scene["boxes"]))
+    draw.polygon([tuple(corner) for corner in outline], outline=_FLOOR, width=3)
+    for box, color in zip(box_corners(scene["boxes"]), ink, strict=True):
+        at, faint = project(box), tuple(int(value) for value in 0.55 * color)
         for a, b in _SIDES:
-            draw.line([tuple(ends[a]), tuple(ends[b])], fill=ink, width=2)
-        middle, ahead = corners[:4].mean(0), corners[1:3].mean(0)
-        arrow, _ = project(np.array([middle, ahead + 0.5 * (ahead - middle)]))
-        draw.line([tuple(end) for end in arrow], fill=ink, width=4)
-    return image.resize((size, size), Image.Resampling.LANCZOS)
+            draw.line([tuple(at[a]), tuple(at[b])], fill=faint, width=3)
+        middle, ahead = box[:4].mean(0), box[1:3].mean(0)
+        arrow = project(np.array([ahead, ahead + 0.6 * (ahead - middle)]))
+        draw.line([tuple(end) for end in arrow], fill=faint, width=7)
+
+    pixels = np.array(image)
+    order = np.argsort(-(scene["points"] @ forward.astype(np.float32)))  # from far to near: the nearest is drawn last
+    column, row = np.floor(project(scene["points"][order])).astype(np.int64).T
+    bright = 0.6 + 0.4 * np.clip(scene["points"][order, 2:] / _HIGHEST, 0, 1)
+    colors = (ink[scene["objects"][order]] * bright).astype(np.uint8)
+    for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
+        inside = (row + y >= 0) & (row + y < height) & (column + x >= 0) & (column + x < width)
+        pixels[row[inside] + y, column[inside] + x] = colors[inside]
+    return Image.fromarray(pixels).resize((width // 2, height // 2), Image.Resampling.LANCZOS)
 
 
 def _object_colors(count: int) -> NDArray[np.float64]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, Drawing, SpatialSystems
+from fdsl.primitives import AffineSystems, Clouds, Drawing, SpatialSystems
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -111,11 +111,13 @@ def draw(
             _draw_systems(_core.draw_affine, drawing, spec, palette, seed, out, threads)
         case SpatialSystems():
             _draw_systems(_core.draw_spatial, drawing, spec, palette, seed, out, threads)
+        case Clouds():
+            _draw_systems(_core.draw_cloud_pictures, drawing, spec, palette, seed, out, threads)
 
 
 def _draw_systems(
     kernel: Callable[..., None],
-    drawing: AffineSystems | SpatialSystems,
+    drawing: Drawing,
     spec: RenderSpec,
     palette: NDArray[np.uint8],
     seed: int,
@@ -123,7 +125,8 @@ def _draw_systems(
     threads: int,
 ) -> None:
     tables = (drawing.params[name] for name in ("affine", "probability", "maps"))
-    kernel(kernel_name(), *tables, _bytes(drawing.records), _record(spec, seed), palette, out, threads)
+    own = [Clouds.own_points(spec.points or 1, drawing.mix)] if isinstance(drawing, Clouds) else []
+    kernel(kernel_name(), *tables, _bytes(drawing.records), *own, _record(spec, seed), palette, out, threads)
 
 
 def measure(

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from fdsl.families.exfractaldb import ExFractalDB
 from fdsl.families.fractaldb import FractalDB
+from fdsl.families.pcfractaldb import PCFractalDB
 from fdsl.families.protocol import Family
 
-_FAMILIES: dict[str, Family] = {"fractaldb": FractalDB(), "exfractaldb": ExFractalDB()}
+_FAMILIES: dict[str, Family] = {"fractaldb": FractalDB(), "exfractaldb": ExFractalDB(), "pcfractaldb": PCFractalDB()}
 
 
 def family_names() -> list[str]:

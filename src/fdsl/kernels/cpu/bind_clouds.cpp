@@ -1,6 +1,5 @@
 #include "cpu/bindings.h"
 #include "cpu/clouds.h"
-#include "shared/affine_ifs.h"
 
 using namespace fdsl;
 
@@ -9,22 +8,39 @@ namespace {
 using SpatialAffine = nb::ndarray<const double, nb::shape<-1, -1, 12>, nb::c_contig, nb::device::cpu>;
 using Clouds = nb::ndarray<float, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
 
-void draw_clouds(const std::string& kernel, const SpatialAffine& affine, const Matrix<const double>& probability,
-                 const Vector<const int32_t>& maps, const Records<CloudInstance>& instances, uint64_t seed, int own,
-                 const Clouds& out, int threads) {
+AffineParameters parameters_of(const SpatialAffine& affine, const Matrix<const double>& probability,
+                               const Vector<const int32_t>& maps) {
   if (affine.shape(0) != probability.shape(0) || affine.shape(1) != probability.shape(1) ||
       affine.shape(0) != maps.shape(0) || affine.shape(1) > MAX_MAPS)
     throw std::invalid_argument("parameters do not fit together");
+  return {affine.data(), probability.data(), maps.data(), static_cast<int>(affine.shape(1))};
+}
+
+void draw_clouds(const std::string& kernel, const SpatialAffine& affine, const Matrix<const double>& probability,
+                 const Vector<const int32_t>& maps, const Records<CloudInstance>& instances, uint64_t seed, int own,
+                 const Clouds& out, int threads) {
+  const AffineParameters parameters = parameters_of(affine, probability, maps);
   const int points = static_cast<int>(out.shape(1));
   if (out.shape(0) != instances.shape(0) || own < 1 || own > points)
     throw std::invalid_argument("out does not fit the batch");
-  const CloudParameters parameters = {affine.data(), probability.data(), maps.data(),
-                                      static_cast<int>(affine.shape(1))};
   const CloudSpec spec = {seed, points, own, static_cast<uint32_t>(maps.shape(0)), 0};
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
   draw_clouds_batch(chosen, parameters, records_of<CloudInstance>(instances), instances.shape(0), spec, out.data(),
                     threads);
+}
+
+void draw_cloud_pictures(const std::string& kernel, const SpatialAffine& affine,
+                         const Matrix<const double>& probability, const Vector<const int32_t>& maps,
+                         const Records<CloudPicture>& instances, int own, const SpecBytes& spec,
+                         const Matrix<const uint8_t>& palette, const Images& out, int threads) {
+  const AffineParameters parameters = parameters_of(affine, probability, maps);
+  const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const CloudSpec cloud = {batch.spec.seed, batch.spec.points, own, static_cast<uint32_t>(maps.shape(0)), 0};
+  if (own < 1 || own > cloud.points) throw std::invalid_argument("own does not fit the points");
+  const Kernel& chosen = kernel_named(kernel);
+  nb::gil_scoped_release release;
+  draw_cloud_pictures_batch(chosen, parameters, records_of<CloudPicture>(instances), cloud, batch);
 }
 
 void place_scenes(
@@ -50,6 +66,11 @@ void bind_clouds(nb::module_& module) {
              nb::arg("probability").noconvert(), nb::arg("maps").noconvert(), nb::arg("instances").noconvert(),
              nb::arg("seed"), nb::arg("own"), nb::arg("out").noconvert(), nb::arg("threads"),
              "Draws point clouds into out, float32 (B, points, 3).");
+  module.attr("CLOUD_PICTURE_BYTES") = sizeof(CloudPicture);
+  module.def("draw_cloud_pictures", &draw_cloud_pictures, nb::arg("kernel"), nb::arg("affine").noconvert(),
+             nb::arg("probability").noconvert(), nb::arg("maps").noconvert(), nb::arg("instances").noconvert(),
+             nb::arg("own"), nb::arg("spec").noconvert(), nb::arg("palette").noconvert(), nb::arg("out").noconvert(),
+             nb::arg("threads"), "Draws point clouds, as cameras see them, into out, uint8 (B, channels, size, size).");
   module.def("place_scenes", &place_scenes, nb::arg("seed"), nb::arg("floor"), nb::arg("objects"),
              nb::arg("categories"), nb::arg("instances"), nb::arg("scenes").noconvert(), nb::arg("epochs").noconvert(),
              nb::arg("out").noconvert(), nb::arg("counts").noconvert(), nb::arg("threads"),

@@ -4,12 +4,26 @@
 
 namespace fdsl {
 
-void draw_clouds_batch(const Kernel& kernel, const CloudParameters& parameters, const CloudInstance* instances,
+namespace {
+
+size_t scratch_words(int points) { return 3 * cloud_room(points) / 2 + 8; }  // three coordinates, from a cache line on
+
+}  // namespace
+
+void draw_clouds_batch(const Kernel& kernel, const AffineParameters& parameters, const CloudInstance* instances,
                        size_t count, const CloudSpec& spec, float* out, int threads) {
-  const size_t scratch_words = 3 * cloud_room(spec.points) / 2 + 8;  // three coordinates, from a cache line on
-  share(count, threads, scratch_words, [&](size_t i, void* scratch) {
-    kernel.draw_cloud({&spec, instances + i, &parameters, out + 3 * spec.points * i}, scratch);
+  share(count, threads, scratch_words(spec.points), [&](size_t i, void* scratch) {
+    kernel.draw_cloud({&spec, instances + i, &parameters, out + 3 * static_cast<size_t>(spec.points) * i}, scratch);
   });
+}
+
+void draw_cloud_pictures_batch(const Kernel& kernel, const AffineParameters& parameters, const CloudPicture* instances,
+                               const CloudSpec& cloud, const Batch& batch) {
+  share(batch.count, batch.threads, scratch_words(cloud.points) + picture_words(batch.spec),
+        [&](size_t i, void* scratch) {
+          kernel.draw_cloud_picture({&cloud, &batch.spec, instances + i, &parameters, batch.palette, batch.picture(i)},
+                                    scratch);
+        });
 }
 
 void place_scenes_batch(const SceneSpec& spec, const uint32_t* scene, const uint32_t* epoch, size_t count, size_t most,

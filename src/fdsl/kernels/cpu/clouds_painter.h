@@ -7,7 +7,8 @@
 #include <cstring>
 
 #include "cpu/clouds.h"
-#include "shared/spatial_ifs.h"
+#include "cpu/lanes_portable.h"
+#include "cpu/point_painter.h"
 
 namespace fdsl {
 
@@ -132,41 +133,129 @@ FDSL_MEMBER void write_part(const Axes& axes, int points, const CloudPart& part,
   }
 }
 
+// The points of a cloud, as the systems give them, and where they go.
 template <class V>
-void draw_cloud(const CloudTask& task, void* scratch) {
-  const CloudSpec& spec = *task.spec;
-  const CloudInstance& it = *task.instance;
-  const CloudParameters& p = *task.parameters;
-  const CloudSeeds seeds(spec.seed, it);
-  const uint32_t category[2] = {it.category, partner_of(spec, it)};
-  const int size[2] = {spec.own, spec.points - spec.own}, count = size[1] > 0 ? 2 : 1;
-  const size_t room = cloud_room(spec.points);
-  float* const floats = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(scratch) + 63) / 64 * 64);
+struct Cloud {
+  int size[2], count;  // points of each part, and how many parts
   Axes axes[2];
   CloudPart parts[2];
   CloudPlacement placements[2];
-  for (int k = 0; k < count; ++k) {
-    for (int axis = 0; axis < 3; ++axis)
-      axes[k].at[axis] = floats + axis * room + (k ? (size[0] + TRAJECTORIES - 1) / TRAJECTORIES * TRAJECTORIES : 0);
-    const size_t row = static_cast<size_t>(category[k]) * p.width;
-    // A large catalog's arrays were not read when it was opened: no number in them may lead out of the row.
-    const int32_t maps = p.maps[category[k]];
-    constexpr double unvaried[12] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
-    SpatialSystem system;
-    set_system(system, p.affine + row * 12, p.probability + row,
-               maps < 1         ? 1
-               : maps > p.width ? p.width
-                                : maps,
-               unvaried);
-    if (k == 0)
-      iterate<V>(system, seeds.own, TRAJECTORIES, size[k], axes[k]);
-    else
-      iterate<V>(system, seeds.partner, PARTNER_TRAJECTORIES, size[k], axes[k]);
-    parts[k] = measure_part<V>(axes[k], size[k]);
+
+  FDSL_MEMBER Cloud(const CloudSpec& spec, const CloudInstance& it, const AffineParameters& p, void* scratch)
+      : size{spec.own, spec.points - spec.own}, count(size[1] > 0 ? 2 : 1) {
+    const CloudSeeds seeds(spec.seed, it);
+    const uint32_t category[2] = {it.category, partner_of(spec, it)};
+    const size_t room = cloud_room(spec.points);
+    float* const floats = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(scratch) + 63) / 64 * 64);
+    for (int k = 0; k < count; ++k) {
+      for (int axis = 0; axis < 3; ++axis)
+        axes[k].at[axis] = floats + axis * room + (k ? (size[0] + TRAJECTORIES - 1) / TRAJECTORIES * TRAJECTORIES : 0);
+      const size_t row = static_cast<size_t>(category[k]) * p.width;
+      // A large catalog's arrays were not read when it was opened: no number in them may lead out of the row.
+      const int32_t maps = p.maps[category[k]];
+      constexpr double unvaried[12] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
+      SpatialSystem system;
+      set_system(system, p.affine + row * 12, p.probability + row,
+                 maps < 1         ? 1
+                 : maps > p.width ? p.width
+                                  : maps,
+                 unvaried);
+      if (k == 0)
+        iterate<V>(system, seeds.own, TRAJECTORIES, size[k], axes[k]);
+      else
+        iterate<V>(system, seeds.partner, PARTNER_TRAJECTORIES, size[k], axes[k]);
+      parts[k] = measure_part<V>(axes[k], size[k]);
+    }
+    place_cloud(it, parts, count, placements);
   }
-  place_cloud(it, parts, count, placements);
-  write_part<V>(axes[0], size[0], parts[0], placements[0], task.out);
-  if (count == 2) write_part<V>(axes[1], size[1], parts[1], placements[1], task.out + 3 * static_cast<size_t>(size[0]));
+};
+
+template <class V>
+void draw_cloud(const CloudTask& task, void* scratch) {
+  const Cloud<V> cloud(*task.spec, *task.instance, *task.parameters, scratch);
+  float* out = task.out;
+  for (int k = 0; k < cloud.count; ++k) {
+    write_part<V>(cloud.axes[k], cloud.size[k], cloud.parts[k], cloud.placements[k], out);
+    out += 3 * static_cast<size_t>(cloud.size[k]);
+  }
+}
+
+// A cloud before a camera, for draw_window. Point i is step i / 256 of trajectory i % 256 to colours and patches.
+template <class V>
+struct CloudPainter {
+  using Float = typename V::Float;
+  static constexpr int W = V::WIDTH;
+
+  const Spec& spec;
+  const CloudPicture& it;
+  const Cloud<V>& cloud;
+
+  // Calls visit(step, trajectory, u, v, stamp) for every point inside the window's rectangle, in their order.
+  template <class Visit>
+  FDSL_MEMBER void visit_in_order(const Window& w, Visit visit) const {
+    if (w.u0 >= w.u1 || w.v0 >= w.v1) return;
+    uint32_t stamp[TRAJECTORIES];
+    for (uint32_t j = 0; j < TRAJECTORIES; ++j)
+      stamp[j] = nonzero(keyed_words(spec.seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j).word[3]);
+    const Extent normalised = {-1.0f, 1.0f, {0.0f, 0.0f, 0.0f}};
+    const SpatialPlacement camera = place_camera(normalised, it.turn, 0, w.placement);
+    const Float one = V::set(1.0f), u_low = V::set(static_cast<float>(w.u0 + MARGIN - 1));
+    const Float v_low = V::set(static_cast<float>(w.v0 + MARGIN - 1)),
+                u_high = V::set(static_cast<float>(w.u1 + MARGIN));
+    const Float v_high = V::set(static_cast<float>(w.v1 + MARGIN));
+    const uint32_t u_first = w.u0 + MARGIN, u_count = w.u1 - w.u0, v_first = w.v0 + MARGIN, v_count = w.v1 - w.v0;
+    int number = 0;
+    for (int k = 0; k < cloud.count; ++k) {
+      const CloudPlacement& p = cloud.placements[k];
+      Float m[3][3], t[3], low[3];
+      for (int row = 0; row < 3; ++row) {
+        const double* c = camera.m[row];
+        m[row][0] = V::set(static_cast<float>(c[0] * p.xx + c[1] * p.yx));
+        m[row][1] = V::set(static_cast<float>(c[0] * p.xy + c[1] * p.yy));
+        m[row][2] = V::set(static_cast<float>(c[2] * p.zz));
+        t[row] = V::set(static_cast<float>(c[0] * p.t[0] + c[1] * p.t[1] + c[2] * p.t[2] + camera.t[row]));
+        low[row] = V::set(-cloud.parts[k].low[row]);
+      }
+      for (int i = 0; i < cloud.size[k]; i += W) {
+        Float at[3], seen[3];
+        for (int axis = 0; axis < 3; ++axis) at[axis] = V::fma(one, V::load(cloud.axes[k].at[axis] + i), low[axis]);
+        for (int row = 0; row < 3; ++row)
+          seen[row] = V::fma(m[row][0], at[0], V::fma(m[row][1], at[1], V::fma(m[row][2], at[2], t[row])));
+        // No point comes nearer than 0.5: none is farther than 2 sqrt 3 from the origin.
+        const Float inverse = V::divide(one, seen[2]);
+        uint32_t u[W], v[W];
+        V::store(u, V::truncate(V::minimum(V::maximum(V::multiply(seen[0], inverse), u_low), u_high)));
+        V::store(v, V::truncate(V::minimum(V::maximum(V::multiply(seen[1], inverse), v_low), v_high)));
+        for (int j = 0; j < W && i + j < cloud.size[k]; ++j, ++number) {
+          uint32_t& pattern = stamp[number % TRAJECTORIES];
+          pattern = xorshift32<Portable>(pattern);
+          if (u[j] - u_first < u_count && v[j] - v_first < v_count)
+            visit(number / TRAJECTORIES, number % TRAJECTORIES, u[j], v[j], pattern);
+        }
+      }
+    }
+  }
+
+  FDSL_MEMBER void paint_bits(const Window& w, const Grid& grid, int, uint64_t* bits) const {
+    std::memset(bits, 0, static_cast<size_t>(grid.rows) * grid.stride / 8);
+    visit_in_order(w, [&](int, int, uint32_t u, uint32_t v, uint32_t) {
+      const int32_t cell = grid.index(u, v);
+      bits[cell >> 6] |= uint64_t{1} << (cell & 63);
+    });
+  }
+};
+
+template <class V>
+void draw_cloud_picture(const CloudPictureTask& task, void* scratch) {
+  const Spec& spec = *task.spec;
+  const CloudPicture& it = *task.instance;
+  const CloudInstance instance = {it.category, it.number, it.epoch, 0, 0, {}};
+  uint64_t* words = static_cast<uint64_t*>(scratch);
+  const Cloud<V> cloud(*task.cloud, instance, *task.parameters, words);
+  const double half = 0.5 * spec.of;
+  const Window w = place_window(spec, it, half, half, half, half);
+  draw_window<V>(CloudPainter<V>{spec, it, cloud}, w, spec, it, task.palette, task.out,
+                 words + 3 * cloud_room(spec.points) / 2 + 8);
 }
 
 }  // namespace fdsl

@@ -35,6 +35,7 @@ struct Measurement;
 struct SpatialInstance;
 struct SpatialMeasurement;
 struct CloudTask;
+struct CloudPictureTask;
 
 // What each instruction set compiles in a file of its own.
 struct Kernel {
@@ -44,6 +45,7 @@ struct Kernel {
   void (*draw_spatial)(const PointTask<SpatialInstance>&, void* scratch);
   SpatialMeasurement (*measure_spatial)(const PointTask<SpatialInstance>&, float least);
   void (*draw_cloud)(const CloudTask&, void* scratch);
+  void (*draw_cloud_picture)(const CloudPictureTask&, void* scratch);
 };
 
 extern const Kernel kernel_portable;

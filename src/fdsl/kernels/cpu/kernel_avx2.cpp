@@ -10,6 +10,7 @@ const Kernel kernel_avx2 = {"avx2",
                             measure_affine<Avx2>,
                             draw_points<Avx2, SpatialModel<Avx2>>,
                             measure_spatial<Avx2>,
-                            draw_cloud<Avx2>};
+                            draw_cloud<Avx2>,
+                            draw_cloud_picture<Avx2>};
 
 }  // namespace fdsl

@@ -10,6 +10,7 @@ const Kernel kernel_avx512 = {"avx512",
                               measure_affine<Avx512>,
                               draw_points<Avx512, SpatialModel<Avx512>>,
                               measure_spatial<Avx512>,
-                              draw_cloud<Avx512>};
+                              draw_cloud<Avx512>,
+                              draw_cloud_picture<Avx512>};
 
 }  // namespace fdsl

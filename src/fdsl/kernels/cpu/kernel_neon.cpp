@@ -10,6 +10,7 @@ const Kernel kernel_neon = {"neon",
                             measure_affine<Neon>,
                             draw_points<Neon, SpatialModel<Neon>>,
                             measure_spatial<Neon>,
-                            draw_cloud<Neon>};
+                            draw_cloud<Neon>,
+                            draw_cloud_picture<Neon>};
 
 }  // namespace fdsl

@@ -10,6 +10,7 @@ const Kernel kernel_portable = {"portable",
                                 measure_affine<Portable>,
                                 draw_points<Portable, SpatialModel<Portable>>,
                                 measure_spatial<Portable>,
-                                draw_cloud<Portable>};
+                                draw_cloud<Portable>,
+                                draw_cloud_picture<Portable>};
 
 }  // namespace fdsl

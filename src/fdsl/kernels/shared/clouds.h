@@ -2,8 +2,8 @@
 // Pre-training with Natural 3D Structures, CVPR 2022).
 #pragma once
 
-#include "elementary.h"
-#include "philox.h"
+#include "camera.h"
+#include "picture.h"
 
 namespace fdsl {
 
@@ -15,6 +15,13 @@ struct CloudInstance {
   uint32_t boxed;  // 1 to fill `box`, 0 to stay as normalised
   uint32_t turns;  // the box's heading in 2^-32 turns, counter-clockwise about the vertical axis
   float box[7];    // centre x y z, size x y z, heading in radians
+};
+
+// The picture of a cloud that is not boxed, seen by a camera that turned about the vertical; primitives.Clouds has the
+// same record.
+struct CloudPicture : Key {
+  uint32_t turn;
+  uint32_t unused;
 };
 
 // What all clouds of a batch share.
