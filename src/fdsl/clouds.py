@@ -10,10 +10,8 @@ Yamada et al., Point Cloud Pre-training with Natural 3D Structures, CVPR 2022; w
 
 from __future__ import annotations
 
-import colorsys
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterator, Sequence
 from io import BytesIO
@@ -39,19 +37,19 @@ from fdsl.datasets import (
     thread_count,
 )
 from fdsl.engines import cpu
+from fdsl.export.ply import ply_bytes, write_ply
 from fdsl.keyed import check_seed
 from fdsl.primitives import Clouds
 from fdsl.rendering import RENDER_VERSION
+from fdsl.scene_pictures import Scene, box_corners, scene_picture
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
-    from PIL import Image
-
     from fdsl.candidates import Progress
 
 Points = NDArray[np.float32]
-# The arrays of a scene, or of a batch of them, by name.
-Scene = dict[str, NDArray[Any]]
+
+__all__ = ["CloudDataset", "SceneDataset", "box_corners", "collate", "export_clouds", "scene_picture", "write_ply"]
 
 MAX_POINTS = 2**20
 MAX_OBJECTS = 1000
@@ -396,44 +394,6 @@ def collate(scenes: Sequence[Scene]) -> dict[str, Any]:
     return whole
 
 
-def write_ply(file: str | os.PathLike[str], points: ArrayLike, labels: ArrayLike | None = None) -> None:
-    """Writes a binary little-endian PLY file, whole or not at all: float x, y, z and, if given, int label.
-
-    Args:
-        file: its name; an existing file is replaced.
-        points: (N, 3).
-        labels: whole numbers (N,), such as the class or the object of each point.
-
-    Raises:
-        ValueError: the arrays do not fit.
-        OSError: it cannot be written; nothing is left behind.
-
-    >>> write_ply("cloud.ply", dataset[0][0])
-    """
-    content = _ply_bytes(points, labels)
-    with whole_or_nothing(Path(file).absolute()) as temporary:
-        temporary.write_bytes(content)
-
-
-def _ply_bytes(points: ArrayLike, labels: ArrayLike | None) -> bytes:
-    xyz = np.asarray(points)
-    if xyz.ndim != 2 or xyz.shape[1] != 3:
-        raise ValueError(f"points are {xyz.dtype} {xyz.shape}; expected (N, 3)")
-    fields, properties = [("xyz", "<f4", 3)], ["float x", "float y", "float z"]
-    numbers = None if labels is None else np.asarray(labels)
-    if numbers is not None:
-        if numbers.shape != xyz.shape[:1] or numbers.dtype.kind not in "iu":
-            raise ValueError(f"labels are {numbers.dtype} {numbers.shape}; expected whole numbers ({len(xyz)},)")
-        fields, properties = [*fields, ("label", "<i4", 1)], [*properties, "int label"]
-    vertices = np.zeros(len(xyz), [(name, code, (size,) if size > 1 else ()) for name, code, size in fields])
-    vertices["xyz"] = xyz
-    if numbers is not None:
-        vertices["label"] = numbers
-    header = ["ply", "format binary_little_endian 1.0", f"element vertex {len(xyz)}"]
-    header += [f"property {text}" for text in properties] + ["end_header", ""]
-    return "\n".join(header).encode() + vertices.tobytes()
-
-
 def export_clouds(
     dataset: CloudDataset | SceneDataset,
     folder: str | os.PathLike[str],
@@ -485,14 +445,14 @@ def _write_clouds(dataset: CloudDataset, items: NDArray[np.int64], folder: Path,
         name = dataset.file_name(label, number)
         here = folder / name.split("_")[0]
         here.mkdir(exist_ok=True)
-        content = _ply_bytes(points, None) if format == "ply" else _npz_bytes({"points": points, "label": label})
+        content = ply_bytes(points) if format == "ply" else _npz_bytes({"points": points, "label": label})
         (here / f"{name}.{format}").write_bytes(content)
 
 
 def _write_scenes(dataset: SceneDataset, items: NDArray[np.int64], folder: Path, format: str) -> None:
     for item, scene in zip(items.tolist(), dataset.__getitems__(items.tolist()), strict=True):
         name = folder / f"scene_{item % len(dataset):05d}"
-        content = _ply_bytes(scene["points"], scene["objects"]) if format == "ply" else _npz_bytes(scene)
+        content = ply_bytes(scene["points"], scene["objects"]) if format == "ply" else _npz_bytes(scene)
         name.with_suffix(f".{format}").write_bytes(content)
         objects = [
             {
@@ -511,92 +471,6 @@ def _npz_bytes(arrays: dict[str, Any]) -> bytes:
     buffer = BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()
-
-
-def box_corners(boxes: ArrayLike) -> NDArray[np.float64]:
-    """The corners of boxes (n, 7), float64 (n, 8, 3): the four of the floor counter-clockwise, then those above.
-
-    >>> box_corners([[0, 0, 0.5, 1, 1, 1, 0]])[0, 0].tolist()
-    [-0.5, -0.5, 0.0]
-    """
-    numbers = np.asarray(boxes, np.float64).reshape(-1, 7)
-    signs = np.array([[x, y, z] for z in (-0.5, 0.5) for x, y in ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))])
-    own = signs * numbers[:, None, 3:6]
-    sine, cosine = np.sin(numbers[:, 6:]), np.cos(numbers[:, 6:])
-    turned = [cosine * own[..., 0] - sine * own[..., 1], sine * own[..., 0] + cosine * own[..., 1], own[..., 2]]
-    return np.stack(turned, -1) + numbers[:, None, :3]
-
-
-_GROUND, _FLOOR = (24, 26, 31), (84, 89, 100)
-_SIDES = [(0, 1), (1, 2), (2, 3), (3, 0), (4, 5), (5, 6), (6, 7), (7, 4), (0, 4), (1, 5), (2, 6), (3, 7)]
-_HIGHEST = 1.4  # that a box reaches
-
-
-def scene_picture(scene: Scene, size: int = 1024, floor: float = 15.0, azimuth: float = 30.0) -> Image.Image:
-    """A picture of a scene from above the floor: points coloured by object, and boxes with a line toward their heading.
-
-    Args:
-        scene: of SceneDataset.
-        size: pixels of its width; the height is what the floor takes.
-        floor: side of the floor, which is outlined.
-        azimuth: where the camera stands, in degrees about the vertical axis.
-
-    Returns:
-        An RGB image.
-
-    >>> scene_picture(dataset[0]).save("scene.png")
-    """
-    from PIL import Image, ImageDraw
-
-    _check_whole("size", size, 4096)
-    turn, tilt = math.radians(azimuth), math.radians(38)
-    forward = -np.array([math.cos(tilt) * math.cos(turn), math.cos(tilt) * math.sin(turn), math.sin(tilt)])
-    right = np.array([-math.sin(turn), math.cos(turn), 0.0])
-    camera, down = -2.2 * floor * forward, -np.cross(right, forward)
-
-    def plane(at: NDArray[Any]) -> NDArray[np.float64]:
-        seen = at.astype(np.float64) - camera
-        return np.stack([seen @ right, seen @ down], -1) / np.maximum(seen @ forward, 1e-3)[..., None]
-
-    # Drawn twice as large, for smooth lines; half a box hangs over the floor's edge at most.
-    half, reach = floor / 2, floor / 2 + 0.7
-    ends = [[x, y, z] for x in (-reach, reach) for y in (-reach, reach) for z in (0, _HIGHEST)]
-    corners = plane(np.array(ends))
-    low, high = corners.min(0), corners.max(0)
-    scale = 2 * size / (high - low)[0]
-    width, height = 2 * size, 2 * math.ceil((high - low)[1] * scale / 2)
-
-    def project(at: NDArray[Any]) -> NDArray[np.float64]:
-        return (plane(at) - low) * scale
-
-    pixels = np.full((height, width, 3), _GROUND, np.uint8)
-    image = Image.fromarray(pixels)
-    outline = project(np.array([[-half, -half, 0], [half, -half, 0], [half, half, 0], [-half, half, 0]]))
-    draw, ink = ImageDraw.Draw(image), _object_colors(len(scene["boxes"]))
-    draw.polygon([tuple(corner) for corner in outline], outline=_FLOOR, width=3)
-    for box, color in zip(box_corners(scene["boxes"]), ink, strict=True):
-        at, faint = project(box), tuple(int(value) for value in 0.55 * color)
-        for a, b in _SIDES:
-            draw.line([tuple(at[a]), tuple(at[b])], fill=faint, width=3)
-        middle, ahead = box[:4].mean(0), box[1:3].mean(0)
-        arrow = project(np.array([ahead, ahead + 0.6 * (ahead - middle)]))
-        draw.line([tuple(end) for end in arrow], fill=faint, width=7)
-
-    pixels = np.array(image)
-    order = np.argsort(-(scene["points"] @ forward.astype(np.float32)))  # from far to near: the nearest is drawn last
-    column, row = np.floor(project(scene["points"][order])).astype(np.int64).T
-    bright = 0.6 + 0.4 * np.clip(scene["points"][order, 2:] / _HIGHEST, 0, 1)
-    colors = (ink[scene["objects"][order]] * bright).astype(np.uint8)
-    for y, x in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        inside = (row + y >= 0) & (row + y < height) & (column + x >= 0) & (column + x < width)
-        pixels[row[inside] + y, column[inside] + x] = colors[inside]
-    return Image.fromarray(pixels).resize((width // 2, height // 2), Image.Resampling.LANCZOS)
-
-
-def _object_colors(count: int) -> NDArray[np.float64]:
-    # Hues a golden section apart, so that neighbours in number differ.
-    hues = [colorsys.hsv_to_rgb(i * 0.618034 % 1, 0.65, 1.0) for i in range(count)]
-    return 255 * np.array(hues).reshape(-1, 3)
 
 
 def _check_whole(name: str, value: object, most: int) -> None:
