@@ -64,6 +64,10 @@ int main(int, char** arguments) {
     const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
                                          static_cast<int>(arrays[0].shape[1])};
     draw_affine_batch(*kernel, parameters, arrays[3].as<AffineInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_spatial")) {
+    const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
+                                         static_cast<int>(arrays[0].shape[1])};
+    draw_spatial_batch(*kernel, parameters, arrays[3].as<SpatialInstance>(), batch);
   } else if (!std::strcmp(drawing, "draw_cloud_pictures")) {
     const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
                                          static_cast<int>(arrays[0].shape[1])};

@@ -32,6 +32,24 @@ SPECS = {
         "published instances": RenderSpec(size=64, points=5_000, options={"instance_rule": "published"}),
         "fresh": RenderSpec(size=64, points=5_000),
     },
+    "exfractaldb": {
+        "point": RenderSpec(size=64),
+        "point, odd size": RenderSpec(size=61, points=9_999),
+        "fewer points than trajectories": RenderSpec(size=32, points=100),
+        "point, stored fit": RenderSpec(size=64, fit="stored"),
+        "point, large": RenderSpec(size=512, points=100_000),
+        "patch": RenderSpec(size=64, draw="patch"),
+        "patch per point": RenderSpec(size=64, draw="patch_per_point"),
+        "patch per point, color": RenderSpec(size=64, draw="patch_per_point", color="color"),
+        "color": RenderSpec(size=64, color="color"),
+        "color, patch": RenderSpec(size=64, draw="patch", color="color"),
+        "density": RenderSpec(size=64, color="density"),
+        "crop": RenderSpec(size=64, view=Crop(of=100)),
+        "random view": RenderSpec(size=64, view=RandomView()),
+        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30), fit="stored"),
+        "published instances": RenderSpec(size=64, options={"instance_rule": "published"}),
+        "fresh": RenderSpec(size=64),
+    },
     "pcfractaldb": {
         "point": RenderSpec(size=64, points=5_000),
         "odd size, few points": RenderSpec(size=61, points=99),
@@ -48,6 +66,8 @@ SPECS = {
 INSTANCES: dict[str, tuple[int, ...]] = {
     # Every flip, varied and unvaried rows, several patterns, continuous ones.
     "fractaldb": (0, 1, 2, 3, 41, 80, 123, 478, 999, 1000, 1001, 123_456),
+    # Every view of the unvaried row, other rows, continuous ones.
+    "exfractaldb": (*range(72, 84), 0, 5, 150, 1_307, 1_739, 1_740, 1_741, 123_456),
     # Every view, several clouds.
     "pcfractaldb": (*range(0, 156, 13), 123_456),
 }

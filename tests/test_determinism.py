@@ -36,6 +36,24 @@ DIGESTS = {
         "published instances": "62d0716e928220a0",
         "fresh": "916cbb3a60cf242d",
     },
+    "exfractaldb": {
+        "point": "720d8fdbbecb457c",
+        "point, odd size": "a7ab9baf365b69ac",
+        "fewer points than trajectories": "97e471bc27441fb7",
+        "point, stored fit": "456d9a8ebbf9d12a",
+        "point, large": "733e3959324d65ce",
+        "patch": "9bed1ccbb0f12540",
+        "patch per point": "9cfa0d2d63594bce",
+        "patch per point, color": "14e8c9353f717c0d",
+        "color": "d7532fa31df05149",
+        "color, patch": "f5690704f9cc68e4",
+        "density": "232acfa2bdd8f9ab",
+        "crop": "b05a054a62368d46",
+        "random view": "2c2cab45b776f50b",
+        "random view, rotation": "2d7610afdb64b29e",
+        "published instances": "13372e7f3f50771f",
+        "fresh": "4ff8c47b1baf87c1",
+    },
     "pcfractaldb": {
         "point": "921a8388308e020d",
         "odd size, few points": "28a866c01ee7ad35",
@@ -61,7 +79,10 @@ def test_pixels_are_those_of_the_table(family: str, name: str, kernel: str, monk
 
 @pytest.mark.parametrize(
     ("family", "name"),
-    [("fractaldb", name) for name in ("point", "patch per point, color", "random view", "fresh")],
+    [
+        *(("fractaldb", name) for name in ("point", "patch per point, color", "random view", "fresh")),
+        *(("exfractaldb", name) for name in ("point", "patch per point, color", "random view, rotation", "fresh")),
+    ],
 )
 def test_threads_splits_and_order_change_nothing(family: str, name: str) -> None:
     dataset = pictures.dataset(family, name)

@@ -117,3 +117,18 @@ def published_render_point(
 def published_judge(
     affine: list[NDArray[np.float64]], chosen: list[NDArray[np.uint8]], needed: int, out: NDArray[np.uint8]
 ) -> None: ...
+def published_draw_spatial(
+    key: NDArray[np.uint32],
+    position: int,
+    affine: NDArray[np.float64],
+    probability: NDArray[np.float64],
+    maps: NDArray[np.int32],
+    chosen: NDArray[np.uint8],
+) -> int: ...
+def published_judge_spatial(
+    affine: NDArray[np.float64],
+    maps: NDArray[np.int32],
+    chosen: NDArray[np.uint8],
+    least: float,
+    out: NDArray[np.uint8],
+) -> None: ...

@@ -199,6 +199,9 @@ def search(
         float | None,
         typer.Option(help="Least share of the pixels that a category's picture hits.", show_default=_own),
     ] = None,
+    variance: Annotated[
+        float | None, typer.Option(help="Least variance of a cloud on each axis, of its side 2.", show_default=_own)
+    ] = None,
     variation: Annotated[
         float | None, typer.Option(help="Setting of the parameter variations, over 0 to 0.5.", show_default=_own)
     ] = None,
@@ -238,6 +241,7 @@ def search(
     _require_new(target, empty_folder=not to_file)
     settings = {
         "fill_rate": fill_rate,
+        "variance": variance,
         "variation": variation,
         "sampler": sampler,
         "sigma_factor": sigma_factor,

@@ -24,6 +24,7 @@ std::vector<std::string> kernels() {
 void bind_affine(nb::module_& module);
 void bind_clouds(nb::module_& module);
 void bind_published(nb::module_& module);
+void bind_published_spatial(nb::module_& module);
 
 NB_MODULE(_core, module) {
   module.attr("TRAJECTORIES") = TRAJECTORIES;
@@ -68,4 +69,5 @@ NB_MODULE(_core, module) {
   bind_affine(module);
   bind_clouds(module);
   bind_published(module);
+  bind_published_spatial(module);
 }

@@ -91,11 +91,12 @@ struct Painter {
     if (cells <= LARGEST_BYTE_GRID) {
       uint8_t* bytes = reinterpret_cast<uint8_t*>(bits + cells / 64);
       std::memset(bytes, 0, cells);
-      hit_cells(w, grid, points, [=](uint32_t i) { bytes[i] = 1; });
+      hit_cells(w, grid, points, [=](uint32_t i) __attribute__((always_inline)) { bytes[i] = 1; });
       for (size_t i = 0; i < cells / 64; ++i) bits[i] = V::gather(bytes + 64 * i);
     } else {
       std::memset(bits, 0, cells / 8);
-      hit_cells(w, grid, points, [=](uint32_t i) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
+      hit_cells(w, grid, points,
+                [=](uint32_t i) __attribute__((always_inline)) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
     }
     bits[0] &= ~uint64_t{1};  // cell 0, which an empty buffer hits
     wipe_ring(w, grid, [=](int32_t i) { bits[i >> 6] &= ~(uint64_t{1} << (i & 63)); });
@@ -114,6 +115,12 @@ struct Painter {
       const Int column = V::bit_xor(clamp.column(at.x), column_xor);
       return V::add(V::add(V::multiply(clamp.row(at.y), row_factor), column), origin);
     };
+    const auto advance = [&](Trajectories& t, uint32_t* now, const uint32_t* before) __attribute__((always_inline)) {
+      t.step(maps);
+      V::store(now, cell(t));
+#pragma GCC unroll 16
+      for (int i = 0; i < W; ++i) hit(before[i]);
+    };
     const int full = points / TRAJECTORIES, rest = points % TRAJECTORIES;
     // Indices are read back one step after they were written, so that no load waits for its store. Cell 0 is margin.
     alignas(64) uint32_t index[2][CHUNK] = {};
@@ -127,12 +134,13 @@ struct Painter {
         uint32_t* now = index[turn];
         turn ^= 1;
         const uint32_t* before = index[turn];
-        for (int g = 0; g < G; ++g) {
-          t[g].step(maps);
-          V::store(now + g * W, cell(t[g]));
-          const uint32_t* cells = before + g * W;
-#pragma GCC unroll 16
-          for (int i = 0; i < W; ++i) hit(cells[i]);
+        // Unrolled by hand: left to itself, GCC does it for some models only. More groups than four would no longer fit
+        // the cache of decoded instructions.
+        if constexpr (G <= 4) {
+#pragma GCC unroll 4
+          for (int g = 0; g < G; ++g) advance(t[g], now + g * W, before + g * W);
+        } else {
+          for (int g = 0; g < G; ++g) advance(t[g], now + g * W, before + g * W);
         }
       }
       for (int g = 0; g < G; ++g) {
@@ -222,7 +230,7 @@ FDSL_INLINE void draw_window(const Painter& painter, const Window& w, const Spec
     uint8_t* stamped = static_cast<uint8_t*>(scratch);
     std::memset(stamped, 0, cells);
     const bool colored = spec.color == COLOR_COLOR;
-    painter.visit_in_order(w, [&](int step, int, uint32_t u, uint32_t v, uint32_t r) {
+    painter.visit_in_order(w, [&](int step, int, uint32_t u, uint32_t v, uint32_t r) __attribute__((always_inline)) {
       const uint32_t pattern = 1 + ((r >> 16) * 511 >> 16);  // nine bits, not all zero
       const uint8_t value = colored ? 1 + step % HUES : 1;
       uint8_t* centre = stamped + grid.index(u, v);
@@ -237,11 +245,12 @@ FDSL_INLINE void draw_window(const Painter& painter, const Window& w, const Spec
   uint32_t* numbers = static_cast<uint32_t*>(scratch);
   std::memset(numbers, 0, cells * sizeof *numbers);
   if (spec.color == COLOR_COLOR)
-    painter.visit_in_order(w, [&](int step, int j, uint32_t u, uint32_t v, uint32_t) {
+    painter.visit_in_order(w, [&](int step, int j, uint32_t u, uint32_t v, uint32_t) __attribute__((always_inline)) {
       numbers[grid.index(u, v)] = step * TRAJECTORIES + j + 1;
     });
   else
-    painter.visit_in_order(w, [&](int, int, uint32_t u, uint32_t v, uint32_t) { ++numbers[grid.index(u, v)]; });
+    painter.visit_in_order(w, [&](int, int, uint32_t u, uint32_t v, uint32_t)
+                                  __attribute__((always_inline)) { ++numbers[grid.index(u, v)]; });
   if (spec.draw == DRAW_PATCH) {
     uint32_t* grown = numbers + cells;
     std::memcpy(grown, numbers, cells * sizeof *numbers);
