@@ -6,6 +6,7 @@
 
 #include "cpu/affine.h"
 #include "cpu/bezier.h"
+#include "cpu/clouds.h"
 #include "cpu/contours.h"
 #include "cpu/given.h"
 #include "cpu/perlin.h"
@@ -43,7 +44,18 @@ int main(int, char** arguments) {
   const char* drawing = arguments[2];
   std::vector<Array> arrays(std::atoi(arguments[3]));
   for (Array& array : arrays) array = read_array();
-  // The last three of every binding.
+  if (!std::strcmp(drawing, "draw_clouds")) {
+    const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
+                                         static_cast<int>(arrays[0].shape[1])};
+    const int64_t* sizes = arrays[4].as<int64_t>();  // seed, points, own
+    const size_t count = arrays[3].shape[0];
+    const CloudSpec spec = {static_cast<uint64_t>(sizes[0]), static_cast<int32_t>(sizes[1]),
+                            static_cast<int32_t>(sizes[2]), static_cast<uint32_t>(arrays[2].shape[0]), 0};
+    std::vector<float> points(count * sizes[1] * 3);
+    draw_clouds_batch(*kernel, parameters, arrays[3].as<CloudInstance>(), count, spec, points.data(), 1);
+    return std::fwrite(points.data(), sizeof(float), points.size(), stdout) == points.size() ? 0 : 1;
+  }
+  // The last three of every binding of pictures.
   const Array &spec = arrays[arrays.size() - 3], &palette = arrays[arrays.size() - 2];
   const std::vector<int64_t>& shape = arrays.back().shape;
   std::vector<uint8_t> out(static_cast<size_t>(shape[0]) * shape[1] * shape[2] * shape[3]);
@@ -73,6 +85,12 @@ int main(int, char** arguments) {
   } else if (!std::strcmp(drawing, "draw_polylines")) {
     draw_given_polylines_batch(*kernel, arrays[0].as<float>(), arrays[1].as<int64_t>(), arrays[2].as<GivenPolylines>(),
                                batch);
+  } else if (!std::strcmp(drawing, "draw_cloud_pictures")) {
+    const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
+                                         static_cast<int>(arrays[0].shape[1])};
+    const CloudSpec cloud = {batch.spec.seed, batch.spec.points, static_cast<int32_t>(*arrays[3].as<int64_t>()),
+                             static_cast<uint32_t>(arrays[2].shape[0]), 0};
+    draw_cloud_pictures_batch(*kernel, parameters, arrays[4].as<CloudPicture>(), cloud, batch);
   } else {
     return 1;
   }

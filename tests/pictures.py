@@ -108,6 +108,17 @@ SPECS = {
         "three channels, crop": RenderSpec(size=64, channels=3, view=Crop(of=100)),
         "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
     },
+    "pcfractaldb": {
+        "point": RenderSpec(size=64, points=5_000),
+        "odd size, few points": RenderSpec(size=61, points=99),
+        "patch, three channels": RenderSpec(size=64, points=3_000, draw="patch", color="gray", channels=3),
+        "patch per point, color": RenderSpec(size=64, points=3_000, draw="patch_per_point", color="color"),
+        "color": RenderSpec(size=64, points=5_000, color="color"),
+        "density": RenderSpec(size=64, points=5_000, color="density"),
+        "crop": RenderSpec(size=64, points=5_000, view=Crop(of=100)),
+        "random view, rotation": RenderSpec(size=64, points=5_000, view=RandomView(rotation=30)),
+        "fresh": RenderSpec(size=64, points=5_000),
+    },
 }
 # Every kind of instance that a family has.
 INSTANCES: dict[str, tuple[int, ...]] = {
@@ -120,6 +131,8 @@ INSTANCES: dict[str, tuple[int, ...]] = {
     # Every view of the unvaried row, other rows, continuous ones.
     "exfractaldb": (*range(72, 84), 0, 5, 150, 1_307, 1_739, 1_740, 1_741, 123_456),
     **dict.fromkeys(("sparks", "sparks_in_space", "zigzags", "ripples"), (0, 1, 5, 12)),
+    # Every view, several clouds.
+    "pcfractaldb": (*range(0, 156, 13), 123_456),
 }
 # Grids hold a square number; of the others, four.
 CATEGORIES = {"bezier": 16, "perlin": 9}

@@ -122,6 +122,17 @@ DIGESTS = {
         "three channels, crop": "4dbaceed4cb5a077",
         "random view, rotation": "e0d7e243fc93264d",
     },
+    "pcfractaldb": {
+        "point": "921a8388308e020d",
+        "odd size, few points": "28a866c01ee7ad35",
+        "patch, three channels": "e9fd990c2b74597d",
+        "patch per point, color": "fb2278de5ed21e5e",
+        "color": "7186965eaef7add3",
+        "density": "366b4df1ed0d1eee",
+        "crop": "116292c79095c23f",
+        "random view, rotation": "ba269f678702fb18",
+        "fresh": "a85efbc63c45547f",
+    },
 }
 
 

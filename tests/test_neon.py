@@ -10,6 +10,7 @@ import pictures
 import pytest
 
 from fdsl import _core
+from fdsl.clouds import SceneDataset
 from fdsl.engines import cpu
 
 KERNELS = Path(__file__).parents[1] / "src" / "fdsl" / "kernels"
@@ -58,3 +59,19 @@ def test_neon_draws_the_same_bytes(family: str, name: str, harness: Path, monkey
         pytest.skip("drawn without a kernel")
     ran = subprocess.run([EMULATOR, harness, "neon", *name_of], input=b"".join(sent), capture_output=True, check=True)
     assert ran.stdout == images.tobytes()
+
+
+@pytest.mark.parametrize(("points", "mix"), [(700, 0.2), (43, 0.5)])
+def test_neon_draws_the_same_clouds(points: int, mix: float, harness: Path) -> None:
+    scenes = SceneDataset(pictures.catalog("pcfractaldb"), points_per_object=points, mix=mix, seed=1)
+    numbers = np.arange(2)
+    records, _ = cpu.place_scenes(numbers, 0, 1, scenes.floor, scenes.objects, 4, scenes.instances, 1)
+    drawn = scenes.batch(numbers)["points"]
+    sizes = np.int64([scenes.seed, points, scenes.own_points])
+    arrays = [scenes.catalog.params[name] for name in ("affine", "probability", "maps")]
+    sent = b"".join(
+        np.int64([array.ndim, array.nbytes, *array.shape]).tobytes() + array.tobytes()
+        for array in (*arrays, records, sizes)
+    )
+    ran = subprocess.run([EMULATOR, harness, "neon", "draw_clouds", "5"], input=sent, capture_output=True, check=True)
+    assert ran.stdout == drawn.tobytes()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fdsl import published
+from fdsl import clouds, published
 from fdsl.candidates import search
 from fdsl.catalogs import Catalog, catalog
 from fdsl.compositions import Composition
@@ -33,6 +33,7 @@ __all__ = [
     "RandomView",
     "RenderSpec",
     "catalog",
+    "clouds",
     "family",
     "mix",
     "published",

@@ -21,6 +21,9 @@ POLYLINES_BYTES: int
 MEASUREMENT_BYTES: int
 SPATIAL_INSTANCE_BYTES: int
 SPATIAL_MEASUREMENT_BYTES: int
+CLOUD_INSTANCE_BYTES: int
+CLOUD_PICTURE_BYTES: int
+POISSON_MOST: int
 BEZIER_INSTANCE_BYTES: int
 PERLIN_INSTANCE_BYTES: int
 MAX_CONTROL_POINTS: int
@@ -73,6 +76,41 @@ def measure_spatial(
     spec: NDArray[np.uint8],
     least: float,
     out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_clouds(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    seed: int,
+    own: int,
+    out: NDArray[np.float32],
+    threads: int,
+) -> None: ...
+def draw_cloud_pictures(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    own: int,
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def place_scenes(
+    seed: int,
+    floor: float,
+    objects: int,
+    categories: int,
+    instances: int,
+    scenes: NDArray[np.uint32],
+    epochs: NDArray[np.uint32],
+    out: NDArray[np.uint8],
+    counts: NDArray[np.int32],
     threads: int,
 ) -> None: ...
 def draw_contours(

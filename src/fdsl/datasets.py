@@ -19,14 +19,13 @@ from fdsl.compositions import Composition, Target, check_labels, targets
 from fdsl.engines import cpu
 from fdsl.families import family_named
 from fdsl.families.protocol import ViewedFamily
+from fdsl.indexing import Key, canonical_instances, counted, dataset_positions, instance_numbers, key_table, numbers_at
 from fdsl.keyed import Purpose, check_seed
 from fdsl.primitives import Drawing, Instances
 from fdsl.rendering import RENDER_VERSION, RenderSpec
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
-# An index, or (epoch, repeat, index) where a view or a fresh instance depends on the first two.
-Key = int | tuple[int, int, int]
 
 
 class Targets(Sequence[int]):
@@ -130,37 +129,23 @@ class IndexedPictures(ABC):
             IndexError: an index is out of range.
             ValueError: an argument does not fit.
         """
-        positions = np.asarray(indices)
-        if positions.size == 0:
-            positions = positions.astype(np.int64)
-        if positions.ndim != 1 or positions.dtype.kind not in "iu":
-            raise ValueError(f"indices are {positions.dtype} {positions.shape}; expected integers of shape (B,)")
-        positions = positions.astype(np.int64, copy=False)
-        outside = (positions < -len(self)) | (positions >= len(self))
-        if outside.any():
-            bad = int(positions[np.argmax(outside)])
-            raise IndexError(f"index {bad} is out of range for a dataset of {len(self):,}")
-        positions = np.where(positions < 0, positions + len(self), positions)
+        positions = dataset_positions(indices, len(self))
         shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
         if out is None:
             out = np.empty(shape, np.uint8)
         elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
             raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous uint8 {shape}")
-        if threads is not None and (not isinstance(threads, int) or threads < 1):
-            raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
-        epochs = _counted("epoch", epoch, len(positions), 2**32)
-        repeats = _counted("repeat", repeat, len(positions), 2**12)
+        epochs = counted("epoch", epoch, len(positions), 2**32)
+        repeats = counted("repeat", repeat, len(positions), 2**12)
         epochs, repeats = (np.broadcast_to(numbers, positions.shape) for numbers in (epochs, repeats))
-        return out, self._draw(positions, epochs, repeats, out, threads or cpu.default_threads())
+        return out, self._draw(positions, epochs, repeats, out, cpu.thread_count(threads))
 
     def __getitem__(self, key: Key) -> tuple[Any, Any]:
         return self.__getitems__([key])[0]
 
     def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
         """Several (image, label) pairs at once, as DataLoader asks for them: indices, or (epoch, repeat, index)."""
-        # operator.index refuses 0.5, which NumPy would round.
-        rows = [[index(part) for part in (key if isinstance(key, tuple) else (0, 0, key))] for key in keys]
-        table = np.array(rows, np.int64).reshape(-1, 3)
+        table = key_table(keys)
         images, labels = self.batch(table[:, 2], epoch=table[:, 0], repeat=table[:, 1])
         pairs = list(zip(images, labels if self.labels else labels.tolist(), strict=True))
         if self.transform is None:
@@ -218,7 +203,7 @@ class Dataset(IndexedPictures):
         self.seed = check_seed(seed)
         self.fresh = bool(fresh)
         self.transform = transform
-        self.instances = _instance_numbers(instances)
+        self.instances = instance_numbers(instances)
         self._family = family_named(catalog.family)
         self.spec = self._family.complete(spec or RenderSpec())
         self.palette = self._family.palette(self.spec)
@@ -253,16 +238,13 @@ class Dataset(IndexedPictures):
         `fresh` and dense labels are part of it; `transform` is not.
         """
         if self._digest is None:
-            numbers = self.instances
             content = {
                 "render_version": RENDER_VERSION,
                 "catalog": self.catalog.digest,
                 "spec": self.spec.canonical(),
                 "seed": self.seed,
                 "fresh": self.fresh,
-                "instances": hashlib.sha256(np.ascontiguousarray(numbers, "<i8").tobytes()).hexdigest()
-                if isinstance(numbers, np.ndarray)
-                else [numbers.start, len(numbers), numbers.step],
+                "instances": canonical_instances(self.instances),
             }
             if self.composition is not None:
                 content |= {"labels": self.labels, "composition": self.composition.canonical()}
@@ -363,14 +345,10 @@ class Dataset(IndexedPictures):
         out: Images,
         threads: int,
     ) -> Drawing:
-        instances = Instances(categories, self._numbers(places), epochs, repeats, self.seed, self.fresh)
+        instances = Instances(categories, numbers_at(self.instances, places), epochs, repeats, self.seed, self.fresh)
         drawing = self._family.drawing(self.catalog, instances, spec)
         cpu.draw(drawing, spec, self.palette, self.seed, out, threads)
         return drawing
-
-    def _numbers(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
-        numbers = self.instances
-        return numbers[places] if isinstance(numbers, np.ndarray) else numbers.start + numbers.step * places
 
     def _compose(
         self,
@@ -383,7 +361,8 @@ class Dataset(IndexedPictures):
         threads: int,
     ) -> list[Target]:
         count, channels, size, _ = out.shape
-        firsts = np.stack([categories, places, self._numbers(places), epochs, repeats], -1).astype(np.uint32)
+        numbers = numbers_at(self.instances, places)
+        firsts = np.stack([categories, places, numbers, epochs, repeats], -1).astype(np.uint32)
         objects = composition.place(firsts, size, self.seed, len(self.catalog), len(self.instances))
         # One call of the engine draws all objects of one side.
         by_side = np.argsort(objects["side"], kind="stable")
@@ -454,35 +433,3 @@ def _scaled(spec: RenderSpec, side: int) -> RenderSpec:
     """The spec of the same picture at another size: as many points to a pixel, and as much of it free at the sides."""
     points = spec.points and max(1, spec.points * side**2 // spec.size**2)
     return replace(spec, size=side, points=points, pad=spec.pad and spec.pad * side // spec.size)
-
-
-def _instance_numbers(instances: Any) -> range | NDArray[np.int64]:
-    expected = "expected a number of at least 1, a range, or distinct instance numbers from 0 up"
-    if isinstance(instances, (int, np.integer)) and not isinstance(instances, bool):
-        instances = range(int(instances))
-    if not isinstance(instances, range):
-        instances = np.asarray(instances)
-        if instances.ndim != 1 or instances.dtype.kind not in "iu" or len(np.unique(instances)) != len(instances):
-            raise ValueError(f"instances are not distinct whole numbers; {expected}")
-        instances = instances.astype(np.int64)
-    if len(instances) == 0:
-        raise ValueError(f"instances is empty; {expected}")
-    # A range is monotonic: its ends bound it, and a million instances need no walk.
-    ends = np.array([instances[0], instances[-1]]) if isinstance(instances, range) else instances
-    if ends.min() < 0 or ends.max() >= 2**32:
-        raise ValueError(f"instances run from {ends.min()} to {ends.max()}; {expected}, under 2**32")
-    # Evenly spaced numbers are a range, however they came, so that equal datasets have equal digests.
-    first, step = int(instances[0]), int(instances[1]) - int(instances[0]) if len(instances) > 1 else 1
-    evenly = range(first, first + len(instances) * step, step)
-    if isinstance(instances, range) or np.array_equal(instances, evenly):
-        return evenly
-    numbers: NDArray[np.int64] = instances
-    return numbers
-
-
-def _counted(name: str, value: ArrayLike, count: int, limit: int) -> NDArray[np.int64]:
-    numbers = np.asarray(value)
-    fits = numbers.dtype.kind in "iu" and numbers.shape in ((), (count,))
-    if not fits or (numbers < 0).any() or (numbers >= limit).any():
-        raise ValueError(f"{name} is {value!r}; expected whole numbers from 0 to {limit - 1}, one for all or one each")
-    return numbers.astype(np.int64)

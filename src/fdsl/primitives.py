@@ -97,6 +97,35 @@ assert SpatialSystems.RECORD.itemsize == _core.SPATIAL_INSTANCE_BYTES
 
 
 @dataclass(frozen=True)
+class Clouds:
+    """Point clouds of two systems in space each, seen by a camera (kernels/shared/clouds.h).
+
+    Args:
+        params: maps int32 (C,), affine float64 (C, M, 12), probability float64 (C, M).
+        records: RECORD (N,): the turn of the camera's direction of sight about the vertical, in 2^-32 turns.
+        mix: share of the points that are the partner's.
+    """
+
+    RECORD: ClassVar = np.dtype([*KEY, ("turn", np.uint32), ("unused", np.uint32)])
+
+    params: Mapping[str, NDArray[Any]]
+    records: NDArray[np.void]
+    mix: float
+
+    @staticmethod
+    def own_points(points: int, mix: float) -> int:
+        """Points of the category itself, at least one.
+
+        >>> Clouds.own_points(2048, 0.2)
+        1638
+        """
+        return max(1, points - round(points * mix))
+
+
+assert Clouds.RECORD.itemsize == _core.CLOUD_PICTURE_BYTES
+
+
+@dataclass(frozen=True)
 class Contours:
     """Radial contours: closed polylines whose vertices noise moves before each line (kernels/shared/contours.h).
 
@@ -233,4 +262,6 @@ class Fields:
 
 
 # All that an engine draws.
-Drawing = AffineSystems | SpatialSystems | BezierCurves | Contours | GradientNoise | Points | Polylines | Fields
+Drawing = (
+    AffineSystems | SpatialSystems | Clouds | BezierCurves | Contours | GradientNoise | Points | Polylines | Fields
+)

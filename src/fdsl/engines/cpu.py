@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,6 +14,7 @@ from fdsl import _core
 from fdsl.primitives import (
     AffineSystems,
     BezierCurves,
+    Clouds,
     Contours,
     Drawing,
     Fields,
@@ -34,7 +37,12 @@ _SPEC = np.dtype(
     ]
 )
 MEASUREMENT = np.dtype([("box", np.float32, 4), ("pixels", np.int32), ("finite", np.bool_), ("", "V3")])
+# One point cloud; kernels/shared/clouds.h says what each field is.
+CLOUD = np.dtype(
+    [(name, np.uint32) for name in ("category", "number", "epoch", "boxed", "turns")] + [("box", np.float32, 7)]
+)
 assert _SPEC.itemsize == _core.SPEC_BYTES
+assert CLOUD.itemsize == _core.CLOUD_INSTANCE_BYTES
 SPATIAL_MEASUREMENT = np.dtype([("box", np.float32, 5), ("variance", np.float32, 3), ("finite", np.bool_), ("", "V3")])
 assert MEASUREMENT.itemsize == _core.MEASUREMENT_BYTES
 assert SPATIAL_MEASUREMENT.itemsize == _core.SPATIAL_MEASUREMENT_BYTES
@@ -67,6 +75,17 @@ def default_threads() -> int:
     processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ranks_here = os.environ.get("LOCAL_WORLD_SIZE", "1")
     return max(1, processors // max(1, int(ranks_here) if ranks_here.isdecimal() else 1))
+
+
+def thread_count(threads: int | None) -> int:
+    """The number of threads asked for; None is `default_threads()`.
+
+    Raises:
+        ValueError: it is not a whole number of at least 1.
+    """
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
+    return threads or default_threads()
 
 
 def _record(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
@@ -109,12 +128,16 @@ def draw(
         out: where to.
         threads: that share the batch.
     """
-    kernel, common = kernel_name(), (_bytes(drawing.records), _record(spec, seed), palette, out, threads)
+    kernel = kernel_name()
+    common: tuple[Any, ...] = (_bytes(drawing.records), _record(spec, seed), palette, out, threads)
     match drawing:
         case AffineSystems(params=params):
             _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
         case SpatialSystems(params=params):
             _core.draw_spatial(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case Clouds(params=params):
+            own = Clouds.own_points(spec.points or 1, drawing.mix)
+            _core.draw_cloud_pictures(kernel, params["affine"], params["probability"], params["maps"], own, *common)
         case BezierCurves(params=params):
             _core.draw_bezier(kernel, params["control_points"], params["curves"], drawing.weights, *common)
         case Contours():
@@ -168,6 +191,51 @@ def compose(
     _core.compose(pixels, _bytes(objects), ground, opaque, out, masks, threads)
 
 
+def draw_clouds(
+    params: Mapping[str, NDArray[Any]],
+    records: NDArray[np.void],
+    seed: int,
+    own: int,
+    out: NDArray[np.float32],
+    threads: int,
+) -> None:
+    """Draws point clouds into `out`, float32 (B, points, 3): CLOUD records (B,), `own` points of their own category."""
+    _core.draw_clouds(
+        kernel_name(), params["affine"], params["probability"], params["maps"], _bytes(records), seed, own, out, threads
+    )
+
+
+def place_scenes(
+    scenes: NDArray[np.int64],
+    epochs: NDArray[np.int64] | int,
+    seed: int,
+    floor: float,
+    objects: int,
+    categories: int,
+    instances: int,
+    threads: int,
+) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+    """The objects of numbered scenes (B,), one scene after the other: CLOUD records (M,), and how many each has, (B,).
+
+    Args:
+        scenes: their numbers, under 2^32.
+        epochs: of each or of all.
+        seed: of the dataset.
+        floor: side of the square that the centres lie on.
+        objects: of a scene, plus Poisson(5).
+        categories: to choose from.
+        instances: to choose from.
+        threads: that share the batch.
+    """
+    most = objects + _core.POISSON_MOST
+    records = np.zeros((len(scenes), most), CLOUD)
+    counts = np.zeros(len(scenes), np.int32)
+    numbers, keys = scenes.astype(np.uint32), np.broadcast_to(np.asarray(epochs, np.uint32), scenes.shape).copy()
+    rows = records.view(np.uint8).reshape(len(scenes), most, CLOUD.itemsize)
+    _core.place_scenes(seed, floor, objects, categories, instances, numbers, keys, rows, counts, threads)
+    return records[np.arange(most) < counts[:, None]], counts.astype(np.int64)
+
+
 def measure(
     drawing: AffineSystems, spec: RenderSpec, seed: int, threads: int, enough: ArrayLike = 2**31 - 1
 ) -> NDArray[np.void]:
@@ -176,13 +244,12 @@ def measure(
     `enough` is one number for all or int (B,). A count may end before it is complete: once that many pixels are hit, or
     if an eighth of the points hit less than an eighth of them. What is not finite is not counted.
     """
-    params = drawing.params
     result = np.zeros(len(drawing.records), MEASUREMENT)
     _core.measure_affine(
         kernel_name(),
-        params["affine"],
-        params["probability"],
-        params["maps"],
+        drawing.params["affine"],
+        drawing.params["probability"],
+        drawing.params["maps"],
         _bytes(drawing.records),
         _record(spec, seed),
         np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
@@ -201,13 +268,12 @@ def measure_spatial(
     coordinates together span 2, and 0 where a point overflows. Where a fourth of the trajectories has less than half of
     `least` on an axis, the rest is not walked, and what is measured is of that fourth.
     """
-    params = drawing.params
     result = np.zeros(len(drawing.records), SPATIAL_MEASUREMENT)
     _core.measure_spatial(
         kernel_name(),
-        params["affine"],
-        params["probability"],
-        params["maps"],
+        drawing.params["affine"],
+        drawing.params["probability"],
+        drawing.params["maps"],
         _bytes(drawing.records),
         _record(RenderSpec(points=points), seed),
         least,

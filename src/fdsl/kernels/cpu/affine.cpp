@@ -3,15 +3,14 @@
 #include "cpu/share.h"
 
 namespace fdsl {
-namespace {
 
-// What a drawing needs of its thread: two planes of bits, or of numbers, or one of bytes; with room for a shift's
-// reach.
-size_t scratch_words(const Spec& spec) {
+size_t picture_words(const Spec& spec) {
   const size_t side = spec.size + 2 * MARGIN, cells = side * ((side + 63) / 64 * 64);
   const bool bits = spec.color == COLOR_GRAY && spec.draw != DRAW_PATCH_PER_POINT;
   return bits ? cells / 64 + std::max(cells / 64, LARGEST_BYTE_GRID / 8) + 24 : cells + 24;
 }
+
+namespace {
 
 template <class Instance>
 PointTask<Instance> make_task(const AffineParameters& p, const Instance& it, const Spec& spec) {
@@ -29,7 +28,7 @@ PointTask<Instance> make_task(const AffineParameters& p, const Instance& it, con
 template <class Instance>
 void draw_batch(void (*draw)(const PointTask<Instance>&, void*), const AffineParameters& parameters,
                 const Instance* instances, const Batch& batch) {
-  share(batch.count, batch.threads, scratch_words(batch.spec), [&](size_t i, void* scratch) {
+  share(batch.count, batch.threads, picture_words(batch.spec), [&](size_t i, void* scratch) {
     PointTask<Instance> task = make_task(parameters, instances[i], batch.spec);
     task.palette = batch.palette;
     task.out = batch.picture(i);
@@ -51,7 +50,7 @@ void draw_spatial_batch(const Kernel& kernel, const AffineParameters& parameters
 
 void measure_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,
                           size_t count, const Spec& spec, const int32_t* enough, Measurement* out, int threads) {
-  share(count, threads, scratch_words(spec), [&](size_t i, void* scratch) {
+  share(count, threads, picture_words(spec), [&](size_t i, void* scratch) {
     out[i] = kernel.measure_affine(make_task(parameters, instances[i], spec), enough[i], scratch);
   });
 }

@@ -44,6 +44,10 @@ struct AffineParameters {
   int width;  // M
 };
 
+// What a drawing needs of its thread: two planes of bits, or of numbers, or one of bytes; with room for a shift's
+// reach.
+size_t picture_words(const Spec& spec);
+
 void draw_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,
                        const Batch& batch);
 void measure_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,

@@ -39,6 +39,8 @@ struct GivenPolylinesTask;
 struct Measurement;
 struct SpatialInstance;
 struct SpatialMeasurement;
+struct CloudTask;
+struct CloudPictureTask;
 
 // What each instruction set compiles in a file of its own.
 struct Kernel {
@@ -47,6 +49,8 @@ struct Kernel {
   Measurement (*measure_affine)(const PointTask<AffineInstance>&, int32_t enough, void* scratch);
   void (*draw_spatial)(const PointTask<SpatialInstance>&, void* scratch);
   SpatialMeasurement (*measure_spatial)(const PointTask<SpatialInstance>&, float least);
+  void (*draw_cloud)(const CloudTask&, void* scratch);
+  void (*draw_cloud_picture)(const CloudPictureTask&, void* scratch);
   void (*draw_contours)(const ContourTask&, void* scratch);
   void (*draw_bezier)(const BezierTask&);
   void (*draw_perlin)(const PerlinTask&, void* scratch);

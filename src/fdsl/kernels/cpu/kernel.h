@@ -3,6 +3,7 @@
 
 #include "cpu/affine_painter.h"
 #include "cpu/bezier_painter.h"
+#include "cpu/clouds_painter.h"
 #include "cpu/contour_painter.h"
 #include "cpu/given_painter.h"
 #include "cpu/perlin_painter.h"
@@ -18,6 +19,8 @@ constexpr Kernel kernel_of(const char* name) {
       .measure_affine = measure_affine<V>,
       .draw_spatial = draw_points<V, SpatialModel<V>>,
       .measure_spatial = measure_spatial<V>,
+      .draw_cloud = draw_cloud<V>,
+      .draw_cloud_picture = draw_cloud_picture<V>,
       .draw_contours = draw_contours<V>,
       .draw_bezier = draw_bezier<V>,
       .draw_perlin = draw_perlin<V>,

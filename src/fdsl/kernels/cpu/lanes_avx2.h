@@ -44,6 +44,19 @@ struct Avx2 {
   static FDSL_MEMBER Float load(const float* v) { return _mm256_loadu_ps(v); }
   static FDSL_MEMBER void store(uint32_t* to, Int v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
   static FDSL_MEMBER void store(float* to, Float v) { _mm256_storeu_ps(to, v); }
+  // x0 y0 z0 x1 y1 z1 ... of a whole register each.
+  static FDSL_MEMBER void store_points(float* to, Float x, Float y, Float z) {
+    const __m256i first = _mm256_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2), second = _mm256_setr_epi32(2, 3, 3, 3, 4, 4, 4, 5);
+    const __m256i third = _mm256_setr_epi32(5, 5, 6, 6, 6, 7, 7, 7);
+    const auto pick = [](__m256 a, __m256i lanes)
+                          __attribute__((always_inline)) { return _mm256_permutevar8x32_ps(a, lanes); };
+    _mm256_storeu_ps(
+        to, _mm256_blend_ps(_mm256_blend_ps(pick(x, first), pick(y, first), 0b10010010), pick(z, first), 0b00100100));
+    _mm256_storeu_ps(to + 8, _mm256_blend_ps(_mm256_blend_ps(pick(x, second), pick(y, second), 0b00100100),
+                                             pick(z, second), 0b01001001));
+    _mm256_storeu_ps(to + 16, _mm256_blend_ps(_mm256_blend_ps(pick(x, third), pick(y, third), 0b01001001),
+                                              pick(z, third), 0b10010010));
+  }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
   static FDSL_MEMBER Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
   static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }

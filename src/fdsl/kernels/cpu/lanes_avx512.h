@@ -34,6 +34,21 @@ struct Avx512 {
   static FDSL_MEMBER Float load(const float* v) { return _mm512_loadu_ps(v); }
   static FDSL_MEMBER void store(uint32_t* to, Int v) { _mm512_storeu_si512(to, v); }
   static FDSL_MEMBER void store(float* to, Float v) { _mm512_storeu_ps(to, v); }
+  // x0 y0 z0 x1 y1 z1 ... of a whole register each.
+  static FDSL_MEMBER void store_points(float* to, Float x, Float y, Float z) {
+    const __m512i first = _mm512_setr_epi32(0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3, 4, 4, 4, 5);
+    const __m512i second = _mm512_setr_epi32(5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10);
+    const __m512i third = _mm512_setr_epi32(10, 11, 11, 11, 12, 12, 12, 13, 13, 13, 14, 14, 14, 15, 15, 15);
+    // Every third lane, from lane 0, 1 and 2 on.
+    constexpr __mmask16 from0 = 0x9249, from1 = 0x2492, from2 = 0x4924;
+    const auto merge = [&](__m512i lanes, __mmask16 of_y, __mmask16 of_z) __attribute__((always_inline)) {
+      const __m512 xy = _mm512_mask_permutexvar_ps(_mm512_permutexvar_ps(lanes, x), of_y, lanes, y);
+      return _mm512_mask_permutexvar_ps(xy, of_z, lanes, z);
+    };
+    _mm512_storeu_ps(to, merge(first, from1, from2));
+    _mm512_storeu_ps(to + 16, merge(second, from0, from1));
+    _mm512_storeu_ps(to + 32, merge(third, from2, from0));
+  }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
   static FDSL_MEMBER Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
   static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }

@@ -36,6 +36,8 @@ struct Neon {
   static FDSL_MEMBER Float load(const float* v) { return vld1q_f32(v); }
   static FDSL_MEMBER void store(uint32_t* to, Int v) { vst1q_u32(to, v); }
   static FDSL_MEMBER void store(float* to, Float v) { vst1q_f32(to, v); }
+  // x0 y0 z0 x1 y1 z1 ... of a whole register each.
+  static FDSL_MEMBER void store_points(float* to, Float x, Float y, Float z) { vst3q_f32(to, {{x, y, z}}); }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
   static FDSL_MEMBER Float add(Float a, Float b) { return vaddq_f32(a, b); }
   static FDSL_MEMBER Float multiply(Float a, Float b) { return vmulq_f32(a, b); }

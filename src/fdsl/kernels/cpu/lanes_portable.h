@@ -31,6 +31,12 @@ struct Portable {
   static FDSL_MEMBER Float load(const float* v) { return *v; }
   static FDSL_MEMBER void store(uint32_t* to, Int v) { *to = v; }
   static FDSL_MEMBER void store(float* to, Float v) { *to = v; }
+  // x0 y0 z0 x1 y1 z1 ... of a whole register each.
+  static FDSL_MEMBER void store_points(float* to, Float x, Float y, Float z) {
+    to[0] = x;
+    to[1] = y;
+    to[2] = z;
+  }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return fused(a, b, c); }
   static FDSL_MEMBER Float add(Float a, Float b) { return a + b; }
   static FDSL_MEMBER Float multiply(Float a, Float b) { return a * b; }

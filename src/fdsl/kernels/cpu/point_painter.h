@@ -203,14 +203,13 @@ struct Painter {
   }
 };
 
-template <class V, class Model>
-void draw_points(const PointTask<typename Model::Instance>& task, void* scratch) {
-  const Spec& spec = *task.spec;
-  Painter<V, Model> painter(task);
-  const Window w = painter.model.window(painter.seeds);
+// The picture of a window: `painter` has paint_bits and visit_in_order.
+template <class V, class Painter>
+FDSL_INLINE void draw_window(const Painter& painter, const Window& w, const Spec& spec, const Key& it,
+                             const Palette& palette, uint8_t* out, void* scratch) {
   const int side = spec.size + 2 * MARGIN, bit_stride = (side + 63) / 64 * 64;
   const bool bits_only = spec.color == COLOR_GRAY && spec.draw != DRAW_PATCH_PER_POINT;
-  const Grid grid(w, *task.instance, spec.size, bits_only ? bit_stride : side);
+  const Grid grid(w, it, spec.size, bits_only ? bit_stride : side);
   const size_t cells = static_cast<size_t>(grid.rows) * grid.stride;
 
   if (bits_only) {
@@ -219,13 +218,12 @@ void draw_points(const PointTask<typename Model::Instance>& task, void* scratch)
     painter.paint_bits(w, grid, spec.points, bits);
     if (spec.draw == DRAW_PATCH) {
       uint64_t* grown = bits + cells / 64 + 8;
-      dilate_bits<V>(bits, grown, grid, task.instance->neighbours);
+      dilate_bits<V>(bits, grown, grid, it.neighbours);
       bits = grown;
     }
-    const Palette& palette = task.palette;
     for (int c = 0; c < palette.channels; ++c)
       write_bits<V>(bits, grid, spec.size, palette.value[palette.channels + c],
-                    task.out + static_cast<size_t>(c) * spec.size * spec.size);
+                    out + static_cast<size_t>(c) * spec.size * spec.size);
     return;
   }
   if (spec.draw == DRAW_PATCH_PER_POINT) {
@@ -240,7 +238,7 @@ void draw_points(const PointTask<typename Model::Instance>& task, void* scratch)
         centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] =
             pattern >> cell & 1 ? value : 0;
     });
-    write_cells(stamped, grid, spec.size, task.palette, task.out, [](uint8_t cell) { return cell; });
+    write_cells(stamped, grid, spec.size, palette, out, [](uint8_t cell) { return cell; });
     return;
   }
   // A number per pixel: the largest key that reached it, or the count of points.
@@ -256,7 +254,7 @@ void draw_points(const PointTask<typename Model::Instance>& task, void* scratch)
   if (spec.draw == DRAW_PATCH) {
     uint32_t* grown = numbers + cells;
     std::memcpy(grown, numbers, cells * sizeof *numbers);
-    for_neighbours(task.instance->neighbours, grid, [&](int down, int right) {
+    for_neighbours(it.neighbours, grid, [&](int down, int right) {
       for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
         uint32_t* to = grown + row * grid.stride;
         const uint32_t* from = numbers + (row - down) * grid.stride - right;
@@ -266,11 +264,18 @@ void draw_points(const PointTask<typename Model::Instance>& task, void* scratch)
     numbers = grown;
   }
   if (spec.color == COLOR_COLOR)
-    write_cells(numbers, grid, spec.size, task.palette, task.out,
+    write_cells(numbers, grid, spec.size, palette, out,
                 [](uint32_t key) { return key ? 1 + (key - 1) / TRAJECTORIES % HUES : 0; });
   else
-    write_cells(numbers, grid, spec.size, task.palette, task.out,
+    write_cells(numbers, grid, spec.size, palette, out,
                 [](uint32_t count) { return count < DENSITY_LEVELS ? count : DENSITY_LEVELS - 1; });
+}
+
+template <class V, class Model>
+void draw_points(const PointTask<typename Model::Instance>& task, void* scratch) {
+  Painter<V, Model> painter(task);
+  const Window w = painter.model.window(painter.seeds);
+  draw_window<V>(painter, w, *task.spec, *task.instance, task.palette, task.out, scratch);
 }
 
 }  // namespace fdsl
