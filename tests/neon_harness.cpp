@@ -6,6 +6,7 @@
 
 #include "cpu/affine.h"
 #include "cpu/bezier.h"
+#include "cpu/contours.h"
 #include "cpu/given.h"
 #include "cpu/perlin.h"
 
@@ -61,6 +62,8 @@ int main(int, char** arguments) {
     draw_bezier_batch(*kernel, parameters, arrays[3].as<BezierInstance>(), batch);
   } else if (!std::strcmp(drawing, "draw_perlin")) {
     draw_perlin_batch(*kernel, arrays[0].as<int32_t>(), arrays[1].as<PerlinInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_contours")) {
+    draw_contour_batch(*kernel, arrays[0].as<ContourInstance>(), batch);
   } else if (!std::strcmp(drawing, "draw_points")) {
     draw_given_points_batch(*kernel, arrays[0].as<float>(), arrays[1].as<GivenPoints>(), batch);
   } else if (!std::strcmp(drawing, "draw_polylines")) {

@@ -11,6 +11,17 @@ import numpy as np
 import fdsl
 from fdsl import Catalog, Crop, Dataset, RandomView, RenderSpec
 
+CONTOURS = {
+    "gray": RenderSpec(size=64),
+    "gray, odd size": RenderSpec(size=61),
+    "gray, three channels": RenderSpec(size=64, channels=3),
+    "gray, large": RenderSpec(size=512),
+    "color": RenderSpec(size=64, color="color"),
+    "crop": RenderSpec(size=64, view=Crop(of=100)),
+    "random view": RenderSpec(size=64, color="color", view=RandomView()),
+    "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
+    "fresh": RenderSpec(size=64),
+}
 SPECS = {
     "fractaldb": {
         "point": RenderSpec(size=64, points=5_000, draw="point"),
@@ -49,6 +60,8 @@ SPECS = {
         "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
         "fresh": RenderSpec(size=64),
     },
+    "rcdb": CONTOURS | {"broken contours": RenderSpec(size=64, options={"broken_contours": 50})},
+    "visualatom": CONTOURS,
     "sparks": {
         "point": RenderSpec(size=64),
         "patch, odd size, three channels": RenderSpec(size=61, draw="patch", color="white", channels=3),
@@ -56,26 +69,26 @@ SPECS = {
         "color, patch": RenderSpec(size=64, draw="patch", color="color"),
         "density, no padding": RenderSpec(size=64, color="density", pad=0),
         "crop": RenderSpec(size=64, view=Crop(of=100)),
-        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
         "fresh": RenderSpec(size=64),
     },
     "sparks_in_space": {
         "point": RenderSpec(size=64),
-        "color, random view": RenderSpec(size=64, color="color", view=RandomView(rotation=30)),
+        "random view": RenderSpec(size=64, color="color", view=RandomView(rotation=30)),
     },
     "zigzags": {
         "gray": RenderSpec(size=64),
         "color": RenderSpec(size=64, color="color"),
         "white, no padding": RenderSpec(size=61, color="white", pad=0),
         "crop": RenderSpec(size=64, view=Crop(of=100)),
-        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
         "fresh": RenderSpec(size=64),
     },
     "ripples": {
         "gray": RenderSpec(size=64),
         "color": RenderSpec(size=61, color="color"),
         "three channels, crop": RenderSpec(size=64, channels=3, view=Crop(of=100)),
-        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
     },
 }
 # Every kind of instance that a family has.
@@ -84,6 +97,8 @@ INSTANCES: dict[str, tuple[int, ...]] = {
     "fractaldb": (0, 1, 2, 3, 41, 80, 123, 478, 999, 1000, 1001, 123_456),
     "bezier": (0, 7, 1000),
     "perlin": (0, 7, 1000),
+    "rcdb": (0, 1, 7, 123_456),
+    "visualatom": (0, 1, 7, 123_456),
     **dict.fromkeys(("sparks", "sparks_in_space", "zigzags", "ripples"), (0, 1, 5, 12)),
 }
 # Grids hold a square number; of the others, four.

@@ -19,6 +19,8 @@ SPEC_BYTES: int
 POINTS_BYTES: int
 POLYLINES_BYTES: int
 MEASUREMENT_BYTES: int
+SPATIAL_INSTANCE_BYTES: int
+SPATIAL_MEASUREMENT_BYTES: int
 BEZIER_INSTANCE_BYTES: int
 PERLIN_INSTANCE_BYTES: int
 MAX_CONTROL_POINTS: int
@@ -44,6 +46,28 @@ def measure_affine(
     instances: NDArray[np.uint8],
     spec: NDArray[np.uint8],
     enough: NDArray[np.int32],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_spatial(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def measure_spatial(
+    kernel: str,
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    least: float,
     out: NDArray[np.uint8],
     threads: int,
 ) -> None: ...
@@ -114,4 +138,19 @@ def published_render_point(
 ) -> None: ...
 def published_judge(
     affine: list[NDArray[np.float64]], chosen: list[NDArray[np.uint8]], needed: int, out: NDArray[np.uint8]
+) -> None: ...
+def published_draw_spatial(
+    key: NDArray[np.uint32],
+    position: int,
+    affine: NDArray[np.float64],
+    probability: NDArray[np.float64],
+    maps: NDArray[np.int32],
+    chosen: NDArray[np.uint8],
+) -> int: ...
+def published_judge_spatial(
+    affine: NDArray[np.float64],
+    maps: NDArray[np.int32],
+    chosen: NDArray[np.uint8],
+    least: float,
+    out: NDArray[np.uint8],
 ) -> None: ...

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from fdsl.engines import cpu
 from fdsl.families import family_named
 from fdsl.families.protocol import SHRINK_STEPS, Family, Params, ProbedFamily, Settings
 from fdsl.keyed import check_seed
+from fdsl.primitives import AffineSystems, Drawing, SpatialSystems
 from fdsl.rendering import RenderSpec
 
 # Called with what is being done, how much of it is done, and how much there is.
@@ -29,6 +31,10 @@ _JUDGE = RenderSpec(size=_SIZE, points=_POINTS, pad=_PAD, draw="point", color="g
 _EARLY = ((_POINTS // 8, 7_000), (_POINTS // 2, 30_000))
 _EARLY_RATE = 0.2
 _LEAST_FILLING = 0.0225
+# Clouds are judged by as many points as published; what passes, by ten times as many on longer trajectories, too: a
+# system that diverges slowly looks sound at first.
+_CLOUD_POINTS, _LONGER = 10_000, 10
+_LEAST_VARIANCE = 0.005  # a tenth of what the published searches ask for
 # A probe this many times as large as the unvaried picture diverges, though its trajectories end too soon to overflow:
 # of 2,500 probes the stationary ones stayed under 40 times, those with a positive Lyapunov exponent went over 10^8.
 _FARTHEST = 1000
@@ -52,6 +58,10 @@ def search(
     at least `fill_rate` (Kataoka et al., ACCV 2020). One that hits fewer than 7,000 pixels with 12,500 points, or fewer
     than 30,000 with 50,000, is rejected then (fewer still, in proportion, for rates under 0.2).
 
+    One of exfractaldb is kept if, scaled so that its coordinates span 2 and with 10,000 points, each axis has a
+    variance over `variance` (category_search.py of Kataoka et al., CVPR 2022), and has it again with 100,000. One that
+    has less than half of it on an axis after a fourth of the trajectories is rejected then.
+
     Args:
         family: its name, such as "fractaldb".
         categories: how many to find.
@@ -63,8 +73,9 @@ def search(
             can't reach is refused), variation = 0.4 (setting s of the parameter variations, over 0 to 0.5), sampler =
             "uniform" as published, "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor = None
             (sum of s1 + 2 s2 over the maps; None draws it as they do), or "perturbed": the parameters of a catalog
-            `base` of one category, each times U(1 - delta, 1 + delta) (1p-frac, ECCV 2024). bezier, perlin: none, but
-            `categories` is a square number, because they are the cells of a grid. A user's own: see `fdsl.family`.
+            `base` of one category, each times U(1 - delta, 1 + delta) (1p-frac, ECCV 2024). exfractaldb:
+            variance = 0.05 (as in every published script; 0.15 in the text). bezier, perlin: none, but `categories` is
+            a square number, because they are the cells of a grid. A user's own: see `fdsl.family`.
 
     Raises:
         ValueError: an argument is out of its range, or a setting is not one of the family's.
@@ -142,9 +153,10 @@ def make_catalog(
 ) -> Catalog:
     """Probes every weight row of every category, so that nothing broken reaches training.
 
-    A probe is a point picture of 512x512 and 100,000 points. Where it diverges (overflows, or spans over 1,000 times
-    what the unvaried picture spans), or fills less than 0.0225 or less than a tenth of what the unvaried one fills, the
-    row's factors move toward 1 by eighths until it does not. The box of the probe that passed is stored.
+    A probe of fractaldb is a point picture of 512x512 and 100,000 points. Where it diverges (overflows, or spans over
+    1,000 times what the unvaried picture spans), or fills less than 0.0225 or less than a tenth of what the unvaried
+    one fills, the row's factors move toward 1 by eighths until it does not. The box of the probe that passed is stored.
+    Likewise for exfractaldb, with 10,000 points, and variances of at least 0.005 and a tenth of the unvaried ones.
 
     Args:
         family: its name.
@@ -167,24 +179,41 @@ def make_catalog(
     rows, unvaried_row, steps = formula.weight_rows, formula.unvaried_row, SHRINK_STEPS
     assert unvaried_row is not None
 
-    unvaried_rows = np.arange(categories) * rows + unvaried_row
-    all_pixels = np.full(categories, _PIXELS, np.int32)
-    unvaried = _probe(formula, params, factors, unvaried_rows, 0, all_pixels, threads, None)
-    translation = abs(params["affine"][..., 4:]).max((1, 2))
-    sound = _stays_within(unvaried, _FARTHEST * _FARTHEST * translation)
+    assert formula.criterion is not None
+    criterion = _CRITERIA[formula.criterion]
+
+    def probe(which: NDArray[np.int64], step: int, least: NDArray[Any], shown: Progress | None) -> NDArray[np.void]:
+        """Measurements of (category, row) pairs, numbered category by category."""
+        # In blocks, so that Ctrl-C is heard and a progress bar moves.
+        results = []
+        for start in range(0, len(which), _BLOCK):
+            places, weight_rows = np.divmod(which[start : start + _BLOCK], rows)
+            drawing = formula.probes(params, places, factors[weight_rows, step])
+            results.append(criterion.measure(drawing, least[places], threads))
+            if shown:
+                shown("probing variations", min(start + _BLOCK, len(which)), len(which))
+        return np.concatenate(results)
+
+    def stays_within(probes: NDArray[np.void], farthest: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return probes["finite"] & (criterion.extent(probes["box"]) <= farthest)
+
+    unvaried = probe(np.arange(categories) * rows + unvaried_row, 0, criterion.all_of_it(categories), None)
+    translation = abs(params["affine"][..., criterion.translation :]).max((1, 2))
+    sound = stays_within(unvaried, _FARTHEST * _FARTHEST * translation)
     if not sound.all():
         raise ValueError(f"category {int(np.argmin(sound))} diverges; expected a system that stays finite")
-    farthest = _FARTHEST * _extent(unvaried["box"])
-    least = np.ceil(np.maximum(_LEAST_FILLING * _PIXELS, 0.1 * unvaried["pixels"])).astype(np.int32)
+    farthest = _FARTHEST * criterion.extent(unvaried["box"])
+    least = criterion.least(unvaried)
 
     shrink = np.full(categories * rows, steps, np.uint8)
     boxes = np.repeat(unvaried["box"], rows, 0)  # what shrinks all the way is the unvaried one
     open_rows = np.flatnonzero(np.arange(categories * rows) % rows != unvaried_row)
     for step in range(steps, 0, -1):
-        shown = progress if step == steps else None
-        probes = _probe(formula, params, factors, open_rows, step, least, threads, shown)
+        if not len(open_rows):
+            break
+        probes = probe(open_rows, step, least, progress if step == steps else None)
         category = open_rows // rows
-        passed = _stays_within(probes, farthest[category]) & (probes["pixels"] >= least[category])
+        passed = stays_within(probes, farthest[category]) & criterion.reaches(probes, least[category])
         boxes[open_rows[passed]] = probes["box"][passed]
         shrink[open_rows[passed]] = step
         open_rows = open_rows[~passed]
@@ -194,50 +223,112 @@ def make_catalog(
         params=params,
         variation=variation,
         shrink=shrink.reshape(categories, rows),
-        boxes=boxes.reshape(categories, rows, 4),
+        boxes=boxes.reshape(categories, rows, -1),
         settings=dict(settings),
     )
 
 
-def _extent(boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-    x0, x1, y0, y1 = boxes.astype(np.float64).T
-    extent: NDArray[np.float64] = np.maximum(x1 - x0, y1 - y0)
-    return extent
+class _Criterion(ABC):
+    """What a candidate must have to be kept, and a variation to be left as it is."""
+
+    translation: int  # the first parameter of a map's shift
+
+    @abstractmethod
+    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
+        """The candidates to keep."""
+
+    @abstractmethod
+    def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
+        """Probes with the fields box and finite; other fields as far as `least` needs them."""
+
+    @abstractmethod
+    def all_of_it(self, count: int) -> NDArray[Any]:
+        """A `least` for which `measure` measures everything."""
+
+    @abstractmethod
+    def least(self, unvaried: NDArray[np.void]) -> NDArray[Any]:
+        """What a variation must have, by what the unvaried one has."""
+
+    @abstractmethod
+    def reaches(self, probes: NDArray[np.void], least: NDArray[Any]) -> NDArray[np.bool_]:
+        """Whether probes have it."""
+
+    @abstractmethod
+    def extent(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The longest side of each box."""
 
 
-def _stays_within(probes: NDArray[np.void], farthest: NDArray[np.float64]) -> NDArray[np.bool_]:
-    return probes["finite"] & (_extent(probes["box"]) <= farthest)
+class _Filling(_Criterion):
+    """The share of its point picture's pixels that points hit."""
+
+    translation = 4
+
+    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
+        assert isinstance(formula, ProbedFamily)
+        fill_rate = settings["fill_rate"]
+        leniency = min(1.0, fill_rate / _EARLY_RATE)
+        early = ((points, pixels * leniency) for points, pixels in _EARLY)
+        good = np.arange(len(next(iter(params.values()))))
+        for points, least in (*early, (_POINTS, fill_rate * _PIXELS)):
+            good = good[_hit_pixels(formula, params, good, points, threads) >= least]
+        return good
+
+    def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
+        assert isinstance(drawing, AffineSystems)
+        return cpu.measure(drawing, _JUDGE, _TRAJECTORY_SEED, threads, least)
+
+    def all_of_it(self, count: int) -> NDArray[Any]:
+        return np.full(count, _PIXELS, np.int32)
+
+    def least(self, unvaried: NDArray[np.void]) -> NDArray[Any]:
+        return np.ceil(np.maximum(_LEAST_FILLING * _PIXELS, 0.1 * unvaried["pixels"])).astype(np.int32)
+
+    def reaches(self, probes: NDArray[np.void], least: NDArray[Any]) -> NDArray[np.bool_]:
+        enough: NDArray[np.bool_] = probes["pixels"] >= least
+        return enough
+
+    def extent(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+        x0, x1, y0, y1 = boxes.astype(np.float64).T
+        longest: NDArray[np.float64] = np.maximum(x1 - x0, y1 - y0)
+        return longest
 
 
-def _check_fill_rate(fill_rate: object) -> None:
-    if not isinstance(fill_rate, (int, float)) or not 0 < fill_rate <= 1:
-        raise ValueError(f"fill_rate is {fill_rate!r}; expected a share over 0 and up to 1")
-    if fill_rate > _POINTS / _PIXELS:
-        raise ValueError(
-            f"fill_rate {fill_rate} can't be reached: {_POINTS:,} points fill at most {_POINTS / _PIXELS:.3f} of "
-            f"{_SIZE}x{_SIZE} pixels (the published maximum is 0.28)"
-        )
+class _Variance(_Criterion):
+    """The variance of each coordinate of a cloud, once all coordinates together span 2."""
+
+    translation = 9
+
+    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
+        assert isinstance(formula, ProbedFamily)
+        variance = float(settings["variance"])
+        good = np.arange(len(next(iter(params.values()))))
+        for points in (_CLOUD_POINTS, _LONGER * _CLOUD_POINTS):
+            drawing = formula.probes(params, good, np.ones((len(good), params["affine"].shape[2])))
+            assert isinstance(drawing, SpatialSystems)
+            measured = cpu.measure_spatial(drawing, points, _TRAJECTORY_SEED, threads, variance)
+            good = good[(measured["variance"] > variance).all(1)]
+        return good
+
+    def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
+        assert isinstance(drawing, SpatialSystems)
+        return cpu.measure_spatial(drawing, _CLOUD_POINTS, _TRAJECTORY_SEED, threads)
+
+    def all_of_it(self, count: int) -> NDArray[Any]:
+        return np.zeros((count, 3))
+
+    def least(self, unvaried: NDArray[np.void]) -> NDArray[Any]:
+        return np.maximum(_LEAST_VARIANCE, 0.1 * unvaried["variance"].astype(np.float64))
+
+    def reaches(self, probes: NDArray[np.void], least: NDArray[Any]) -> NDArray[np.bool_]:
+        enough: NDArray[np.bool_] = np.all(probes["variance"] >= least, axis=1)
+        return enough
+
+    def extent(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
+        widths: NDArray[np.float64] = boxes[:, 1].astype(np.float64) - boxes[:, 0]
+        return widths
 
 
-def _filling(formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
-    """The candidates whose point picture fills at least the share `fill_rate`."""
-    assert isinstance(formula, ProbedFamily)
-    fill_rate = settings["fill_rate"]
-    leniency = min(1.0, fill_rate / _EARLY_RATE)
-    good = np.arange(len(next(iter(params.values()))))
-    for points, least in (*((points, pixels * leniency) for points, pixels in _EARLY), (_POINTS, fill_rate * _PIXELS)):
-        good = good[_hit_pixels(formula, params, good, points, threads) >= least]
-    return good
-
-
-def _hit_pixels(
-    formula: ProbedFamily, params: Params, candidates: NDArray[np.intp], points: int, threads: int
-) -> NDArray[np.int32]:
-    drawing = formula.probes(params, candidates, np.ones((len(candidates), 6)))
-    pixels: NDArray[np.int32] = cpu.measure(drawing, replace(_JUDGE, points=points), _TRAJECTORY_SEED, threads)[
-        "pixels"
-    ]
-    return pixels
+_CRITERIA: dict[str, _Criterion] = {"filling": _Filling(), "variance": _Variance()}
 
 
 def _pictures(formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
@@ -253,26 +344,26 @@ def _pictures(formula: Family, params: Params, settings: Settings, threads: int)
     return np.flatnonzero(np.concatenate(filled) >= settings["fill_rate"])
 
 
-_JUDGES = {"filling": _filling, "picture": _pictures}
+_Judge = Callable[[Family, Params, Settings, int], NDArray[np.intp]]
+_JUDGES: dict[str, _Judge] = {"picture": _pictures, **{name: each.judge for name, each in _CRITERIA.items()}}
 
 
-def _probe(
-    formula: ProbedFamily,
-    params: Params,
-    factors: NDArray[np.float64],
-    which: NDArray[np.int64],
-    step: int,
-    enough: NDArray[np.int32],
-    threads: int,
-    progress: Progress | None,
-) -> NDArray[np.void]:
-    """Measurements of (category, row) pairs, numbered category by category; pixels as far as `enough` needs them."""
-    # In blocks, so that Ctrl-C is heard and a progress bar moves.
-    results = [np.zeros(0, cpu.MEASUREMENT)]
-    for start in range(0, len(which), _BLOCK):
-        categories, rows = np.divmod(which[start : start + _BLOCK], formula.weight_rows)
-        drawing = formula.probes(params, categories, factors[rows, step])
-        results.append(cpu.measure(drawing, _JUDGE, _TRAJECTORY_SEED, threads, enough[categories]))
-        if progress:
-            progress("probing variations", min(start + _BLOCK, len(which)), len(which))
-    return np.concatenate(results)
+def _check_fill_rate(fill_rate: object) -> None:
+    if not isinstance(fill_rate, (int, float)) or not 0 < fill_rate <= 1:
+        raise ValueError(f"fill_rate is {fill_rate!r}; expected a share over 0 and up to 1")
+    if fill_rate > _POINTS / _PIXELS:
+        raise ValueError(
+            f"fill_rate {fill_rate} can't be reached: {_POINTS:,} points fill at most {_POINTS / _PIXELS:.3f} of "
+            f"{_SIZE}x{_SIZE} pixels (the published maximum is 0.28)"
+        )
+
+
+def _hit_pixels(
+    formula: ProbedFamily, params: Params, candidates: NDArray[np.intp], points: int, threads: int
+) -> NDArray[np.int32]:
+    drawing = formula.probes(params, candidates, np.ones((len(candidates), 6)))
+    assert isinstance(drawing, AffineSystems)
+    pixels: NDArray[np.int32] = cpu.measure(drawing, replace(_JUDGE, points=points), _TRAJECTORY_SEED, threads)[
+        "pixels"
+    ]
+    return pixels

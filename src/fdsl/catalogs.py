@@ -48,7 +48,8 @@ _DTYPES = {
         "U64": "<u8", "I64": "<i8", "F16": "<f2", "F32": "<f4", "F64": "<f8",
     }.items()
 }  # fmt: skip
-_CSV_COLUMNS = "a, b, c, d, e, f, p"
+# The families that were published as CSV folders: parameters of a map before its probability, digits of a file's name.
+_CSV_LAYOUTS = {"fractaldb": (6, 5), "exfractaldb": (12, 6)}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -243,18 +244,20 @@ class Catalog:
     def from_csv(
         cls,
         folder: str | os.PathLike[str],
-        variation: float = 0.4,
+        variation: float | None = None,
         threads: int | None = None,
         progress: Progress | None = None,
     ) -> Catalog:
-        """Reads FractalDB categories in the published layout, and probes them.
+        """Reads FractalDB or ExFractalDB categories in the published layout, and probes them.
 
         One CSV file per category, in the order of their names; one row per map: a, b, c, d, e, f, p, without a header,
-        as in the archives of https://github.com/hirokatsukataoka16/FractalDB-Pretrained-ResNet-PyTorch.
+        as in the archives of https://github.com/hirokatsukataoka16/FractalDB-Pretrained-ResNet-PyTorch; or a … l, p,
+        as the 3D search of https://github.com/masora1030/CVPR2022-Pretrained-ViT-PyTorch writes them. The number of
+        columns tells the family.
 
         Args:
             folder: the folder of *.csv files; other files in it are left alone.
-            variation: setting of the parameter variations to probe.
+            variation: setting of FractalDB's parameter variations to probe; None is 0.4. ExFractalDB has none.
             threads: None uses the processors there are.
             progress: called with (what, done, total) while the variations are probed.
 
@@ -278,16 +281,24 @@ class Catalog:
         if not names:
             raise ValueError(f"{folder}: no CSV file in it; expected one for each category, such as 00000.csv")
         systems = [_parse_category(Path(folder, name)) for name in names]
+        columns = len(systems[0][0])
+        for name, system in zip(names, systems, strict=True):
+            if len(system[0]) != columns:
+                raise ValueError(f"{Path(folder, name)}: {len(system[0])} columns; expected {columns} as in {names[0]}")
+        family = next(family for family, (parameters, _) in _CSV_LAYOUTS.items() if parameters + 1 == columns)
+        if "variation" in family_named(family).settings:
+            variation = 0.4 if variation is None else variation
         maps = np.array([len(system) for system in systems], np.int32)
         # Padded as `search` pads: the same categories have the same digest.
-        table = np.zeros((len(systems), maps.max(), 7))
+        table = np.zeros((len(systems), maps.max(), columns))
         table[np.arange(table.shape[1]) < maps[:, None]] = [row for system in systems for row in system]
-        params: dict[str, Array] = {"maps": maps, "affine": table[..., :6].copy(), "probability": table[..., 6].copy()}
+        affine, probability = table[..., :-1].copy(), table[..., -1].copy()
+        params: dict[str, Array] = {"maps": maps, "affine": affine, "probability": probability}
         settings = {"made_by": "csv", "folder": os.fspath(folder)}
-        return make_catalog("fractaldb", params, variation, settings, threads, progress)
+        return make_catalog(family, params, variation, settings, threads, progress)
 
     def to_csv(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the parameters in the published layout, to the last bit: 00000.csv, 00001.csv and so on.
+        """Writes the parameters in the published layout, to the last bit: 00000.csv and so on (space: 000000.csv).
 
         The variation, shrink factors and boxes have no place there; `from_csv` probes anew.
 
@@ -301,13 +312,13 @@ class Catalog:
         Example:
             >>> catalog.to_csv("csv/fractals")
         """
-        if self.family != "fractaldb":
-            raise ValueError(f"a CSV folder holds fractaldb only; expected that instead of {self.family}")
+        if self.family not in _CSV_LAYOUTS:
+            raise ValueError(f"a CSV folder holds {' or '.join(_CSV_LAYOUTS)}; expected that instead of {self.family}")
         # A link stays one, and what it points to is replaced.
         target = Path(folder).resolve()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
             raise FileExistsError(f"{target} exists; expected a new or an empty folder")
-        digits = max(5, len(str(len(self) - 1)))
+        digits = max(_CSV_LAYOUTS[self.family][1], len(str(len(self) - 1)))
         maps, affine, probability = (self.params[name] for name in ("maps", "affine", "probability"))
         with whole_or_nothing(target) as temporary:
             temporary.mkdir()
@@ -363,7 +374,7 @@ def catalog(
         return _fractaldb_1k(to_probe, progress)
     path = Path(source)
     if path.is_dir():
-        return Catalog.from_csv(path, to_probe, progress=progress)
+        return Catalog.from_csv(path, variation, progress=progress)
     if path.exists() or path.suffix == ".safetensors":
         found = Catalog.load(path)
         if variation is not None and variation != found.variation:
@@ -462,8 +473,11 @@ def _read_only(array: Array) -> Array:
 
 
 def _parse_category(file: Path) -> list[list[float]]:
-    """The maps of one category as rows a, b, c, d, e, f, p; errors name the file and the row."""
+    """The maps of one category as rows of parameters and p; errors name the file and the row."""
     rows: list[list[float]] = []
+    # By their columns: "a … f, p".
+    layouts = {parameters + 1: f"a … {'abcdefghijkl'[parameters - 1]}, p" for parameters, _ in _CSV_LAYOUTS.values()}
+    expected = " or ".join(f"{columns} ({names})" for columns, names in layouts.items())
     try:
         with file.open(encoding="utf-8-sig") as stream:
             for number, line in enumerate(stream, 1):
@@ -472,16 +486,17 @@ def _parse_category(file: Path) -> list[list[float]]:
                 if len(rows) == MAX_MAPS:
                     raise ValueError(f"{file}, row {number}: expected at most {MAX_MAPS} maps")
                 cells = line.split(",")
-                if len(cells) != 7:
-                    raise ValueError(f"{file}, row {number}: {len(cells)} columns; expected 7 ({_CSV_COLUMNS})")
+                if len(cells) not in layouts or (rows and len(cells) != len(rows[0])):
+                    one = f"{len(rows[0])} as before" if rows else expected
+                    raise ValueError(f"{file}, row {number}: {len(cells)} columns; expected {one}")
                 rows.append([_parse_number(cell, file, number) for cell in cells])
-                if rows[-1][6] < 0:
-                    raise ValueError(f"{file}, row {number}: probability {rows[-1][6]}; expected 0 or more")
+                if rows[-1][-1] < 0:
+                    raise ValueError(f"{file}, row {number}: probability {rows[-1][-1]}; expected 0 or more")
     except UnicodeDecodeError:
-        raise ValueError(f"{file}: not text; expected rows of {_CSV_COLUMNS}") from None
+        raise ValueError(f"{file}: not text; expected rows of {expected} columns") from None
     if not rows:
-        raise ValueError(f"{file}: empty; expected 1 to {MAX_MAPS} rows of {_CSV_COLUMNS}")
-    total = sum(row[6] for row in rows)
+        raise ValueError(f"{file}: empty; expected 1 to {MAX_MAPS} rows of {expected} columns")
+    total = sum(row[-1] for row in rows)
     if not abs(total - 1) <= 1e-6:
         raise ValueError(f"{file}, rows 1 to {len(rows)}: probabilities sum to {total:.9g}; expected 1")
     return rows

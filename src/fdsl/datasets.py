@@ -16,6 +16,7 @@ from fdsl import keyed
 from fdsl.catalogs import Catalog
 from fdsl.engines import cpu
 from fdsl.families import family_named
+from fdsl.families.protocol import ViewedFamily
 from fdsl.keyed import Purpose, check_seed
 from fdsl.primitives import Instances
 from fdsl.rendering import RENDER_VERSION, RenderSpec
@@ -323,6 +324,39 @@ class Dataset(IndexedPictures):
         drawing = self._family.drawing(self.catalog, instances, self.spec)
         cpu.draw(drawing, self.spec, self.palette, self.seed, out, threads)
         return labels
+
+    def views(self, category: int, variation: int | None = None, threads: int | None = None) -> Images:
+        """All views of one object, uint8 (views, channels, size, size), as MV-FractalDB pairs them.
+
+        Args:
+            category: row of the catalog.
+            variation: its weight row; None is the unvaried one. `instances` need not hold it.
+            threads: None uses the processors there are.
+
+        Raises:
+            ValueError: the family has no viewpoints, the dataset is `fresh`, or there is no such weight row.
+            IndexError: there is no such category.
+
+        >>> import fdsl
+        >>> fdsl.Dataset(fdsl.search("exfractaldb", categories=1)).views(0).shape
+        (12, 1, 224, 224)
+        """
+        family = self._family
+        if not isinstance(family, ViewedFamily):
+            raise ValueError(
+                f"views() of {family.name}, which has no viewpoints; expected a family such as exfractaldb"
+            )
+        if self.fresh:
+            raise ValueError("views() of a fresh dataset; expected fresh=False, because its viewpoints are drawn")
+        row = family.unvaried_row if variation is None else variation
+        if not isinstance(row, (int, np.integer)) or not 0 <= row < family.weight_rows:
+            raise ValueError(f"variation is {variation!r}; expected a weight row from 0 to {family.weight_rows - 1}")
+        if not 0 <= index(category) < len(self.catalog):
+            raise IndexError(f"category {category} is out of range for a catalog of {len(self.catalog):,}")
+        numbers = range(int(row) * family.viewpoints, (int(row) + 1) * family.viewpoints)
+        object_views = Dataset(self.catalog, numbers, self.spec, self.seed)
+        first = index(category) * family.viewpoints
+        return object_views.batch(range(first, first + family.viewpoints), threads=threads)[0]
 
 
 def pil_image(pixels: Images) -> Any:

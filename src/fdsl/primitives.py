@@ -71,6 +71,32 @@ assert AffineSystems.RECORD.itemsize == _core.AFFINE_INSTANCE_BYTES
 
 
 @dataclass(frozen=True)
+class SpatialSystems:
+    """Iterated function systems in space, whose points a camera sees (kernels/shared/camera.h).
+
+    Args:
+        params: maps int32 (C,), affine float64 (C, M, 12), probability float64 (C, M).
+        records: RECORD (N,): the factors of a…l; the least and largest coordinate, which bound every fit, and the
+            centre of mass; turn and elevation of the camera's direction of sight in 2^-32 turns.
+    """
+
+    RECORD: ClassVar = np.dtype(
+        [
+            *KEY,
+            ("factor", np.float64, 12),
+            ("extent", np.float32, 5),
+            *((name, np.uint32) for name in ("turn", "elevation", "unused")),
+        ]
+    )
+
+    params: Mapping[str, NDArray[Any]]
+    records: NDArray[np.void]
+
+
+assert SpatialSystems.RECORD.itemsize == _core.SPATIAL_INSTANCE_BYTES
+
+
+@dataclass(frozen=True)
 class Contours:
     """Radial contours: closed polylines whose vertices noise moves before each line (kernels/shared/contours.h).
 
@@ -205,4 +231,4 @@ class Fields:
 
 
 # All that an engine draws.
-Drawing = AffineSystems | BezierCurves | Contours | GradientNoise | Points | Polylines | Fields
+Drawing = AffineSystems | SpatialSystems | BezierCurves | Contours | GradientNoise | Points | Polylines | Fields

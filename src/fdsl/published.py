@@ -1,24 +1,34 @@
-"""What was published, exactly: the FractalDB search and its point pictures.
+"""What was published, exactly: the FractalDB search and its point pictures, and the search in space.
 
 The rules are those of the FractalDB code (``param_search/ifs_search.py``, ``param_search/ifs_simple.py`` and
 ``fractal_renderer/ifs_function.py`` of github.com/hirokatsukataoka16/FractalDB-Pretrained-ResNet-PyTorch, MIT licence;
 Kataoka et al., "Pre-training without Natural Images", ACCV 2020 and IJCV 2022). Exact means: `search` gives the 1,000
 published descriptors to the last bit, `render_point` the published pictures pixel for pixel. Both follow NumPy's legacy
 generator, whose streams never change, and float64 without fused multiply-adds.
+
+`search_3d` is ``3dfractal_render/category_search.py`` of github.com/masora1030/CVPR2022-Pretrained-ViT-PyTorch, which
+ExFractalDB, MV-FractalDB and PC-FractalDB share.
 """
+
+from __future__ import annotations
 
 import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import index
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
+from fdsl.families.exfractaldb import check_variance
 from fdsl.rendering import MAX_POINTS, MAX_SIZE
+
+if TYPE_CHECKING:
+    from fdsl.candidates import Progress
+    from fdsl.catalogs import Catalog
 
 _PIXELS = 512 * 512  # of the picture that the search judges
 
@@ -136,7 +146,87 @@ def search(
     return result
 
 
+def search_3d(
+    categories: int = 200,
+    seed: int = 1,
+    variance: float = 0.05,
+    points: int = 10_000,
+    progress: Progress | None = None,
+) -> Catalog:
+    """Search categories in space as published: ``3dfractal_render/category_search.py``.
+
+    A candidate is 2 to 7 affine maps with a to l from U(-1, 1) and p in proportion to abs det. It stays if each axis of
+    its cloud, scaled so that all coordinates together span 2, has a variance over `variance`. The generator is seeded
+    once, so that more categories begin with the same ones. Their variations are probed as `fdsl.search` does it.
+
+    Args:
+        categories: how many to find.
+        seed: of NumPy's legacy generator, 0 to 2^32 - 1.
+        variance: 0.05 in every published script, 0.15 in the code's own default and in the text.
+        points: draws of a candidate, up to 2^24; one fewer are points.
+        progress: called with (what, done, total).
+
+    Returns:
+        A catalog of exfractaldb, equal to the published files but for the last bits of p, which they take from LAPACK.
+
+    Raises:
+        ValueError: an argument is out of range.
+
+    Example:
+        >>> search_3d(categories=5, variance=0.15).params["maps"]
+        array([2, 2, 3, 2, 2], dtype=int32)
+    """
+    from fdsl.candidates import make_catalog  # its modules import this one
+
+    categories, points = _integer("categories", categories, 1, 2**31 - 1), _integer("points", points, 2, MAX_POINTS)
+    seed, least = _integer("seed", seed, 0, 2**32 - 1), check_variance(variance)
+    generator = np.random.RandomState(seed).get_state(legacy=False)["state"]
+    key, position = generator["key"], generator["pos"]
+    found: list[tuple[_Doubles, _Doubles, NDArray[np.int32]]] = []
+    kept = judged = 0
+
+    def judge(drawn: _Candidates) -> NDArray[np.intp]:
+        affine, _, maps, chosen = drawn
+        accepted = np.empty(len(maps), np.uint8)
+        _core.published_judge_spatial(affine, maps, chosen, least, accepted)
+        return np.flatnonzero(accepted)
+
+    # The random stream is sequential: this thread draws it, another judges what was drawn before.
+    count = max(1, min(64, 4_000_000 // points))
+    with ThreadPoolExecutor(1, "fdsl-published") as worker:
+        waiting: tuple[_Candidates, Future[NDArray[np.intp]]] | None = None
+        while kept < categories:
+            drawn = (
+                np.zeros((count, 7, 12)),
+                np.zeros((count, 7)),
+                np.empty(count, np.int32),
+                np.empty((count, points), np.uint8),
+            )
+            position = _core.published_draw_spatial(key, position, *drawn)
+            before, waiting = waiting, (drawn, worker.submit(judge, drawn))
+            if before is None:
+                continue
+            (affine, probability, maps, _), result = before
+            good = result.result()[: categories - kept]
+            found.append((affine[good], probability[good], maps[good]))
+            kept += len(good)
+            judged += int(good[-1]) + 1 if kept == categories else count
+            if progress is not None:
+                progress("searching", kept, categories)
+    affine, probability, maps = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+    width = maps.max()
+    params: dict[str, NDArray[Any]] = {
+        "maps": maps,
+        "affine": affine[:, :width].copy(),
+        "probability": probability[:, :width].copy(),
+    }
+    how = {"made_by": "published search in space", "seed": seed, "variance": least, "points": points}
+    return make_catalog("exfractaldb", params, None, {**how, "candidates": judged}, None, progress)
+
+
 _Doubles = NDArray[np.float64]
+# affine (N, 7, 12), probability (N, 7), maps (N,), choices (N, points)
+_Candidates = tuple[_Doubles, _Doubles, NDArray[np.int32], NDArray[np.uint8]]
 _Candidate = tuple[_Doubles, _Doubles, NDArray[np.uint8]]  # affine (maps, 6), probability (maps,), choices (points,)
 
 

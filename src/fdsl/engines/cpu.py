@@ -9,7 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, BezierCurves, Contours, Drawing, Fields, GradientNoise, Points, Polylines
+from fdsl.primitives import (
+    AffineSystems,
+    BezierCurves,
+    Contours,
+    Drawing,
+    Fields,
+    GradientNoise,
+    Points,
+    Polylines,
+    SpatialSystems,
+)
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -25,7 +35,9 @@ _SPEC = np.dtype(
 )
 MEASUREMENT = np.dtype([("box", np.float32, 4), ("pixels", np.int32), ("finite", np.bool_), ("", "V3")])
 assert _SPEC.itemsize == _core.SPEC_BYTES
+SPATIAL_MEASUREMENT = np.dtype([("box", np.float32, 5), ("variance", np.float32, 3), ("finite", np.bool_), ("", "V3")])
 assert MEASUREMENT.itemsize == _core.MEASUREMENT_BYTES
+assert SPATIAL_MEASUREMENT.itemsize == _core.SPATIAL_MEASUREMENT_BYTES
 assert (HUES, DENSITY_LEVELS) == (_core.HUES, _core.DENSITY_LEVELS)
 
 _DRAW = {"point": 0, "patch": 1, "patch_per_point": 2}
@@ -101,6 +113,8 @@ def draw(
     match drawing:
         case AffineSystems(params=params):
             _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case SpatialSystems(params=params):
+            _core.draw_spatial(kernel, params["affine"], params["probability"], params["maps"], *common)
         case BezierCurves(params=params):
             _core.draw_bezier(kernel, params["control_points"], params["curves"], drawing.weights, *common)
         case Contours():
@@ -149,6 +163,31 @@ def measure(
         _bytes(drawing.records),
         _record(spec, seed),
         np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
+        _bytes(result),
+        threads,
+    )
+    return result
+
+
+def measure_spatial(
+    drawing: SpatialSystems, points: int, seed: int, threads: int, least: float = 0.0
+) -> NDArray[np.void]:
+    """Clouds judged, not kept: SPATIAL_MEASUREMENT records, (B,).
+
+    The box is the least and largest coordinate and the centre of mass; the variances are those of x, y and z once all
+    coordinates together span 2, and 0 where a point overflows. Where a fourth of the trajectories has less than half of
+    `least` on an axis, the rest is not walked, and what is measured is of that fourth.
+    """
+    params = drawing.params
+    result = np.zeros(len(drawing.records), SPATIAL_MEASUREMENT)
+    _core.measure_spatial(
+        kernel_name(),
+        params["affine"],
+        params["probability"],
+        params["maps"],
+        _bytes(drawing.records),
+        _record(RenderSpec(points=points), seed),
+        least,
         _bytes(result),
         threads,
     )

@@ -10,13 +10,14 @@ import importlib.metadata
 
 from fdsl.families.bezier import Bezier
 from fdsl.families.contours import RCDB, VisualAtom
+from fdsl.families.exfractaldb import ExFractalDB
 from fdsl.families.fractaldb import FractalDB
 from fdsl.families.perlin import Perlin
 from fdsl.families.protocol import Family
 
 ENTRY_POINTS = "fdsl.families"
 
-_BUILT_IN: tuple[Family, ...] = (FractalDB(), RCDB(), VisualAtom(), Bezier(), Perlin())
+_BUILT_IN: tuple[Family, ...] = (FractalDB(), ExFractalDB(), RCDB(), VisualAtom(), Bezier(), Perlin())
 _FAMILIES: dict[str, Family] = {family.name: family for family in _BUILT_IN}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdsl import _core, keyed
+from fdsl.families.affine_maps import check_arrays, check_values, probabilities, shrunk
 from fdsl.families.protocol import SHRINK_STEPS, Params, Settings
 from fdsl.keyed import Purpose
 from fdsl.primitives import AffineSystems, Instances
@@ -80,36 +81,11 @@ class FractalDB:
         Raises:
             ValueError: an array is missing, or its dtype or shape is another.
         """
-        expected = {"maps": ("int32", 1), "affine": ("float64", 3), "probability": ("float64", 2)}
-        if sorted(params) != sorted(expected):
-            found = ", ".join(sorted(params)) or "none"
-            raise ValueError(f"fractaldb has the arrays {', '.join(expected)}, not {found}")
-        for name, (dtype, dimensions) in expected.items():
-            array = params[name]
-            if array.dtype != dtype or array.ndim != dimensions:
-                raise ValueError(f"{name} is {array.dtype} {array.shape}; expected {dtype} of {dimensions} dimensions")
-        categories, width = params["probability"].shape
-        if params["affine"].shape != (categories, width, 6) or params["maps"].shape != (categories,):
-            raise ValueError(
-                f"maps {params['maps'].shape}, affine {params['affine'].shape} and probability "
-                f"{params['probability'].shape} do not fit together; expected (C,), (C, M, 6) and (C, M)"
-            )
-        if not 1 <= width <= _core.MAX_MAPS or categories < 1:
-            raise ValueError(f"{categories} categories of {width} maps; expected 1 or more of up to {_core.MAX_MAPS}")
-        return int(categories)
+        return check_arrays(self.name, params, 6)
 
     def check_values(self, params: Params) -> None:
         """Raises a ValueError that names the first category whose numbers make no system."""
-        maps, affine, probability = (params[name] for name in ("maps", "affine", "probability"))
-        used = np.arange(probability.shape[1]) < maps[:, None]
-        for broken, message in (
-            ((maps < 1) | (maps > probability.shape[1]), f"the number of maps is not 1 to {probability.shape[1]}"),
-            (~np.isfinite(affine).all((1, 2)), "a parameter is not finite"),
-            (~(np.where(used, probability, 0) >= 0).all(1), "a probability is negative or not a number"),
-            (~(abs(np.where(used, probability, 0).sum(1) - 1) < 1e-6), "the probabilities do not sum to 1"),
-        ):
-            if broken.any():
-                raise ValueError(f"category {int(np.argmax(broken))}: {message}")
+        check_values(params)
 
     def complete(self, spec: RenderSpec) -> RenderSpec:
         """The spec with 100,000 points, patches, gray, a pad of 6 pixels and the own fit where it says None."""
@@ -156,11 +132,7 @@ class FractalDB:
         used = np.arange(affine.shape[1]) < maps[:, None]
         affine = np.where(used[..., None], affine, 0.0)
         weight = abs(affine[..., 0] * affine[..., 3] - affine[..., 1] * affine[..., 2])
-        # Summed map by map: NumPy's own sum may add in another order on another machine.
-        total = weight[:, 0].copy()
-        for i in range(1, affine.shape[1]):
-            total += weight[:, i]
-        return {"maps": maps, "affine": affine, "probability": weight / total[:, None]}
+        return {"maps": maps, "affine": affine, "probability": probabilities(weight)}
 
     def _sample_contractive(
         self,
@@ -302,8 +274,4 @@ def published_weights(variation: float) -> NDArray[np.float64]:
 
 @lru_cache(maxsize=8)
 def _factors(variation: float) -> NDArray[np.float64]:
-    weights = published_weights(variation)[:, None]
-    part = np.arange(SHRINK_STEPS + 1)[:, None] / SHRINK_STEPS
-    factors = np.where(part == 1.0, weights, 1.0 + part * (weights - 1.0))
-    factors.flags.writeable = False
-    return factors
+    return shrunk(published_weights(variation))

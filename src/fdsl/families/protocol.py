@@ -84,10 +84,19 @@ class ProbedFamily(Family, Protocol):
 
     @property
     def box_numbers(self) -> int:
-        """Numbers of a probe's box: 4 in the plane, 6 in space."""
+        """Numbers of a probe's box: 4 in the plane, 5 in space (least and largest coordinate, centre of mass)."""
 
     def factors(self, variation: float | None) -> NDArray[np.float64]:
         """What each parameter is multiplied by, float64 (weight rows, 9, parameters): by shrink factor in eighths."""
 
     def probes(self, params: Params, categories: NDArray[np.int64], factors: NDArray[np.float64]) -> AffineSystems:
         """Unbounded pictures of categories int64 (N,), their parameters times factors float64 (N, parameters)."""
+
+
+@runtime_checkable
+class ViewedFamily(Family, Protocol):
+    """A family whose first instances look at each weight row's object from several viewpoints."""
+
+    @property
+    def viewpoints(self) -> int:
+        """Views of an object: instance = weight row * viewpoints + view."""

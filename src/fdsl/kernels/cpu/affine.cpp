@@ -13,27 +13,40 @@ size_t scratch_words(const Spec& spec) {
   return bits ? cells / 64 + std::max(cells / 64, LARGEST_BYTE_GRID / 8) + 24 : cells + 24;
 }
 
-AffineTask make_task(const AffineParameters& p, const AffineInstance& it, const Spec& spec) {
-  AffineTask task = {};
+template <class Instance>
+PointTask<Instance> make_task(const AffineParameters& p, const Instance& it, const Spec& spec) {
+  constexpr size_t COLUMNS = sizeof it.factor / sizeof *it.factor;
+  PointTask<Instance> task = {};
   task.spec = &spec;
   task.instance = &it;
-  task.affine = p.affine + static_cast<size_t>(it.category) * p.width * 6;
+  task.affine = p.affine + static_cast<size_t>(it.category) * p.width * COLUMNS;
   task.probability = p.probability + static_cast<size_t>(it.category) * p.width;
   // A large catalog's arrays were not read when it was opened: no number in them may lead out of the row.
   task.maps = std::clamp(p.maps[it.category], 1, p.width);
   return task;
 }
 
+template <class Instance>
+void draw_batch(void (*draw)(const PointTask<Instance>&, void*), const AffineParameters& parameters,
+                const Instance* instances, const Batch& batch) {
+  share(batch.count, batch.threads, scratch_words(batch.spec), [&](size_t i, void* scratch) {
+    PointTask<Instance> task = make_task(parameters, instances[i], batch.spec);
+    task.palette = batch.palette;
+    task.out = batch.picture(i);
+    draw(task, scratch);
+  });
+}
+
 }  // namespace
 
 void draw_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,
                        const Batch& batch) {
-  share(batch.count, batch.threads, scratch_words(batch.spec), [&](size_t i, void* scratch) {
-    AffineTask task = make_task(parameters, instances[i], batch.spec);
-    task.palette = batch.palette;
-    task.out = batch.picture(i);
-    kernel.draw_affine(task, scratch);
-  });
+  draw_batch(kernel.draw_affine, parameters, instances, batch);
+}
+
+void draw_spatial_batch(const Kernel& kernel, const AffineParameters& parameters, const SpatialInstance* instances,
+                        const Batch& batch) {
+  draw_batch(kernel.draw_spatial, parameters, instances, batch);
 }
 
 void measure_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,
@@ -41,6 +54,12 @@ void measure_affine_batch(const Kernel& kernel, const AffineParameters& paramete
   share(count, threads, scratch_words(spec), [&](size_t i, void* scratch) {
     out[i] = kernel.measure_affine(make_task(parameters, instances[i], spec), enough[i], scratch);
   });
+}
+
+void measure_spatial_batch(const Kernel& kernel, const AffineParameters& parameters, const SpatialInstance* instances,
+                           size_t count, const Spec& spec, float least, SpatialMeasurement* out, int threads) {
+  share(count, threads, 0,
+        [&](size_t i, void*) { out[i] = kernel.measure_spatial(make_task(parameters, instances[i], spec), least); });
 }
 
 }  // namespace fdsl

@@ -1,23 +1,27 @@
-// Batches of affine systems, drawn or measured.
+// Batches of affine systems, in the plane or in space, drawn or measured.
 #pragma once
 
 #include "cpu/engine.h"
-#include "shared/affine_ifs.h"
+#include "shared/spatial_ifs.h"
 
 namespace fdsl {
 
 constexpr size_t LARGEST_BYTE_GRID = 64 * 1024;  // cells of a picture that is hit as bytes, not bits
 
 // One picture to draw: parameters of its category, its instance, and where the pixels go (channels, size, size).
-struct AffineTask {
+template <class Instance>
+struct PointTask {
   const Spec* spec;
-  const AffineInstance* instance;
+  const Instance* instance;
   const double* affine;
   const double* probability;
   int maps;
   Palette palette;
   uint8_t* out;
 };
+
+using AffineTask = PointTask<AffineInstance>;
+using SpatialTask = PointTask<SpatialInstance>;
 
 // What a search and a probe want to know of a picture.
 struct Measurement {
@@ -26,7 +30,13 @@ struct Measurement {
   bool finite;
 };
 
-// A catalog's parameters: affine (C, M, 6), probability (C, M), maps (C).
+struct SpatialMeasurement {
+  Extent extent;
+  float variance[3];
+  bool finite;
+};
+
+// A catalog's parameters: affine (C, M, 6), in space (C, M, 12), probability (C, M), maps (C).
 struct AffineParameters {
   const double* affine;
   const double* probability;
@@ -38,5 +48,10 @@ void draw_affine_batch(const Kernel& kernel, const AffineParameters& parameters,
                        const Batch& batch);
 void measure_affine_batch(const Kernel& kernel, const AffineParameters& parameters, const AffineInstance* instances,
                           size_t count, const Spec& spec, const int32_t* enough, Measurement* out, int threads);
+
+void draw_spatial_batch(const Kernel& kernel, const AffineParameters& parameters, const SpatialInstance* instances,
+                        const Batch& batch);
+void measure_spatial_batch(const Kernel& kernel, const AffineParameters& parameters, const SpatialInstance* instances,
+                           size_t count, const Spec& spec, float least, SpatialMeasurement* out, int threads);
 
 }  // namespace fdsl

@@ -1,72 +1,66 @@
-// Drawing one picture of an affine system on one CPU thread, over any lane type. Each instruction set compiles this in
-// its own file.
-//
-// What bounds it: a picture of two values is drawn into bits, because 512x512 bits fit the first-level cache and
-// bytes do not; then the two vector ports and the one store per point are about even.
+// The model of an affine system in the plane, for point_painter.h, and its measurement.
 #pragma once
 
-#include "cpu/affine.h"
-#include "cpu/grid.h"
+#include "cpu/point_painter.h"
 
 namespace fdsl {
 
 template <class V>
-struct Painter {
+struct AffineModel {
+  using Instance = AffineInstance;
+  using System = fdsl::System;
+  using Maps = fdsl::Maps<V>;
+  using Trajectories = fdsl::Trajectories<V>;
   using Float = typename V::Float;
-  using Int = typename V::Int;
-  static constexpr int W = V::WIDTH, G = V::GROUPS, CHUNK = W * G;
+  static constexpr int W = V::WIDTH;
 
   const Spec& spec;
   const AffineInstance& it;
   System system;
-  uint32_t seeds[TRAJECTORIES], stamp_seeds[TRAJECTORIES];
 
-  FDSL_MEMBER Painter(const Spec& s, const AffineInstance& i, const double* affine, const double* probability, int maps)
-      : spec(s), it(i) {
-    set_system(system, affine, probability, maps, it.factor);
-    for (uint32_t j = 0; j < TRAJECTORIES; ++j) {
-      const Words r = keyed_words(spec.seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j);
-      seeds[j] = nonzero(r.word[0]);
-      stamp_seeds[j] = nonzero(r.word[1]);
-    }
+  explicit FDSL_MEMBER AffineModel(const AffineTask& task) : spec(*task.spec), it(*task.instance) {
+    set_system(system, task.affine, task.probability, task.maps, it.factor);
   }
 
+  // Scaled to the probe's box, or to the picture's own within it.
+  FDSL_MEMBER Window window(const uint32_t* seeds) const {
+    bool sound;
+    return place_window(spec, it, spec.fit == FIT_STORED ? it.box : own_box(seeds, it.box, &sound));
+  }
+
+  FDSL_MEMBER System placed(const Window& w) const {
+    System placed;
+    place_system(placed, system, w.placement);
+    return placed;
+  }
+
+  static FDSL_MEMBER const Trajectories& seen(const Trajectories& t) { return t; }
+
   // The box of the points within `bound`; `sound` says whether every trajectory ended there. A NaN is nowhere.
-  Box own_box(const Box& bound, bool* sound) const {
-    const Maps<V> maps(system);
-    const int full = spec.points / TRAJECTORIES, rest = spec.points % TRAJECTORIES;
+  Box own_box(const uint32_t* seeds, const Box& bound, bool* sound) const {
     const float far = __builtin_inff();
     const Float left = V::set(bound.x0), right = V::set(bound.x1), low = V::set(bound.y0), high = V::set(bound.y1);
     Float x0 = V::set(far), x1 = V::set(-far), y0 = x0, y1 = x1;
     Box box = {far, -far, far, -far};
     *sound = true;
-    for (int base = 0; base < TRAJECTORIES; base += CHUNK) {
-      Trajectories<V> t[G];
-      for (int g = 0; g < G; ++g) t[g].begin(system, seeds + base + g * W);
-      for (int s = 0; s < BURN_IN; ++s)
-        for (int g = 0; g < G; ++g) t[g].step(maps);
-      for (int s = 0; s < full; ++s)
-        for (int g = 0; g < G; ++g) {
-          t[g].step(maps);
-          const auto inside = V::both(V::between(left, t[g].x, right), V::between(low, t[g].y, high));
-          x0 = V::minimum_where(inside, t[g].x, x0);
-          x1 = V::maximum_where(inside, t[g].x, x1);
-          y0 = V::minimum_where(inside, t[g].y, y0);
-          y1 = V::maximum_where(inside, t[g].y, y1);
-        }
-      for (int g = 0; g < G; ++g) {
-        const int active = rest - (base + g * W);
-        if (active > 0) t[g].step(maps);
-        float x[W], y[W];
-        V::store(x, t[g].x);
-        V::store(y, t[g].y);
-        for (int i = 0; i < W; ++i) {
-          const bool inside = x[i] >= bound.x0 && x[i] <= bound.x1 && y[i] >= bound.y0 && y[i] <= bound.y1;
-          *sound = *sound && inside;
-          if (inside && i < active) widen(box, {x[i], x[i], y[i], y[i]});
-        }
+    const auto each = [&](const Trajectories& t, int) __attribute__((always_inline)) {
+      const auto inside = V::both(V::between(left, t.x, right), V::between(low, t.y, high));
+      x0 = V::minimum_where(inside, t.x, x0);
+      x1 = V::maximum_where(inside, t.x, x1);
+      y0 = V::minimum_where(inside, t.y, y0);
+      y1 = V::maximum_where(inside, t.y, y1);
+    };
+    const auto last = [&](const Trajectories& t, int, int, int active) __attribute__((always_inline)) {
+      float x[W], y[W];
+      V::store(x, t.x);
+      V::store(y, t.y);
+      for (int i = 0; i < W; ++i) {
+        const bool inside = x[i] >= bound.x0 && x[i] <= bound.x1 && y[i] >= bound.y0 && y[i] <= bound.y1;
+        *sound = *sound && inside;
+        if (inside && i < active) widen(box, {x[i], x[i], y[i], y[i]});
       }
-    }
+    };
+    walk<V, V::GROUPS, Trajectories, Maps>(system, seeds, spec.points, each, last, [](int) { return true; });
     float lx0[W], lx1[W], ly0[W], ly1[W];
     V::store(lx0, x0);
     V::store(lx1, x1);
@@ -84,219 +78,16 @@ struct Painter {
     box.y0 = by.y0 < box.y0 ? by.y0 : box.y0;
     box.y1 = by.y1 > box.y1 ? by.y1 : box.y1;
   }
-
-  // Cells of points, clamped to the ring around the window's rectangle; a NaN goes there too.
-  struct Clamp {
-    Float u0, u1, v0, v1;
-    explicit FDSL_MEMBER Clamp(const Window& w)
-        : u0(V::set(static_cast<float>(w.u0 + MARGIN - 1))),
-          u1(V::set(static_cast<float>(w.u1 + MARGIN))),
-          v0(V::set(static_cast<float>(w.v0 + MARGIN - 1))),
-          v1(V::set(static_cast<float>(w.v1 + MARGIN))) {}
-    FDSL_MEMBER Int column(Float x) const { return V::truncate(V::minimum(V::maximum(x, u0), u1)); }
-    FDSL_MEMBER Int row(Float y) const { return V::truncate(V::minimum(V::maximum(y, v0), v1)); }
-  };
-
-  // The hit pixels, one bit each; the grid's stride is a multiple of 64. What `bits` holds comes after it in memory.
-  //
-  // A small grid is hit as bytes and packed: a byte takes one store, a bit a load too. A larger one leaves the
-  // first-level cache as bytes, and does not as bits.
-  void paint_bits(const Window& w, const Grid& grid, int points, uint64_t* bits) const {
-    const size_t cells = static_cast<size_t>(grid.rows) * grid.stride;
-    if (w.u0 >= w.u1 || w.v0 >= w.v1) {
-      std::memset(bits, 0, cells / 8);
-      return;
-    }
-    if (cells <= LARGEST_BYTE_GRID) {
-      uint8_t* bytes = reinterpret_cast<uint8_t*>(bits + cells / 64);
-      std::memset(bytes, 0, cells);
-      hit_cells(w, grid, points, [=](uint32_t i) { bytes[i] = 1; });
-      for (size_t i = 0; i < cells / 64; ++i) bits[i] = V::gather(bytes + 64 * i);
-    } else {
-      std::memset(bits, 0, cells / 8);
-      hit_cells(w, grid, points, [=](uint32_t i) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
-    }
-    bits[0] &= ~uint64_t{1};  // cell 0, which an empty buffer hits
-    wipe_ring(w, grid, [=](int32_t i) { bits[i >> 6] &= ~(uint64_t{1} << (i & 63)); });
-  }
-
-  // Calls hit(index) for the cell of each point. Order does not matter, so trajectories go in chunks.
-  template <class Hit>
-  FDSL_MEMBER void hit_cells(const Window& w, const Grid& grid, int points, Hit hit) const {
-    System placed;
-    place_system(placed, system, w.placement);
-    const Maps<V> maps(placed);
-    const Clamp clamp(w);
-    const Int row_factor = V::set(grid.row_factor), column_xor = V::set(grid.column_xor);
-    const Int origin = V::set(grid.origin);
-    const auto cell = [&](const Trajectories<V>& at) __attribute__((always_inline)) {
-      const Int column = V::bit_xor(clamp.column(at.x), column_xor);
-      return V::add(V::add(V::multiply(clamp.row(at.y), row_factor), column), origin);
-    };
-    const int full = points / TRAJECTORIES, rest = points % TRAJECTORIES;
-    // Indices are read back one step after they were written, so that no load waits for its store. Cell 0 is margin.
-    alignas(64) uint32_t index[2][CHUNK] = {};
-    int turn = 0;
-    for (int base = 0; base < TRAJECTORIES; base += CHUNK) {
-      Trajectories<V> t[G];
-      for (int g = 0; g < G; ++g) t[g].begin(placed, seeds + base + g * W);
-      for (int s = 0; s < BURN_IN; ++s)
-        for (int g = 0; g < G; ++g) t[g].step(maps);
-      for (int s = 0; s < full; ++s) {
-        uint32_t* now = index[turn];
-        turn ^= 1;
-        const uint32_t* before = index[turn];
-        for (int g = 0; g < G; ++g) {
-          t[g].step(maps);
-          V::store(now + g * W, cell(t[g]));
-          const uint32_t* cells = before + g * W;
-#pragma GCC unroll 16
-          for (int i = 0; i < W; ++i) hit(cells[i]);
-        }
-      }
-      for (int g = 0; g < G; ++g) {
-        const int active = rest - (base + g * W);
-        if (active <= 0) break;
-        t[g].step(maps);
-        uint32_t last[W];
-        V::store(last, cell(t[g]));
-        for (int i = 0; i < W && i < active; ++i) hit(last[i]);
-      }
-    }
-    for (uint32_t i : index[turn ^ 1]) hit(i);
-  }
-
-  // Calls erase(index) for each cell of the ring around the window's rectangle.
-  template <class Erase>
-  static FDSL_MEMBER void wipe_ring(const Window& w, const Grid& grid, Erase erase) {
-    for (int32_t u = w.u0 + MARGIN - 1; u <= w.u1 + MARGIN; ++u) {
-      erase(grid.index(u, w.v0 + MARGIN - 1));
-      erase(grid.index(u, w.v1 + MARGIN));
-    }
-    for (int32_t v = w.v0 + MARGIN - 1; v <= w.v1 + MARGIN; ++v) {
-      erase(grid.index(w.u0 + MARGIN - 1, v));
-      erase(grid.index(w.u1 + MARGIN, v));
-    }
-  }
-
-  // Steps all trajectories together and calls visit(t, j, u, v, stamp) for every point inside the window's rectangle,
-  // in the order of the keys t * 256 + j: for drawings in which the last point wins, or all count.
-  template <class Visit>
-  FDSL_MEMBER void visit_in_order(const Window& w, Visit visit) const {
-    if (w.u0 >= w.u1 || w.v0 >= w.v1) return;
-    System placed;
-    place_system(placed, system, w.placement);
-    const Maps<V> maps(placed);
-    const Clamp clamp(w);
-    constexpr int N = TRAJECTORIES / W;
-    Trajectories<V> t[N];
-    Int stamp[N];
-    for (int g = 0; g < N; ++g) {
-      t[g].begin(placed, seeds + g * W);
-      stamp[g] = V::load(stamp_seeds + g * W);
-      for (int s = 0; s < BURN_IN; ++s) t[g].step(maps);
-    }
-    const uint32_t u_low = w.u0 + MARGIN, u_count = w.u1 - w.u0, v_low = w.v0 + MARGIN, v_count = w.v1 - w.v0;
-    const int steps = (spec.points + TRAJECTORIES - 1) / TRAJECTORIES;
-    for (int s = 0; s < steps; ++s) {
-      alignas(64) uint32_t u[TRAJECTORIES], v[TRAJECTORIES], pattern[TRAJECTORIES];
-      for (int g = 0; g < N; ++g) {
-        t[g].step(maps);
-        V::store(u + g * W, clamp.column(t[g].x));
-        V::store(v + g * W, clamp.row(t[g].y));
-        stamp[g] = xorshift32<V>(stamp[g]);
-        V::store(pattern + g * W, stamp[g]);
-      }
-      const int left = spec.points - s * TRAJECTORIES, active = left < TRAJECTORIES ? left : TRAJECTORIES;
-      for (int j = 0; j < active; ++j)
-        if (u[j] - u_low < u_count && v[j] - v_low < v_count) visit(s, j, u[j], v[j], pattern[j]);
-    }
-  }
-
-  // What the fit goes by: the probe's box, or the picture's own within it.
-  FDSL_MEMBER Box fitted_box() const {
-    bool sound;
-    return spec.fit == FIT_STORED ? it.box : own_box(it.box, &sound);
-  }
 };
-
-template <class V>
-void draw_affine(const AffineTask& task, void* scratch) {
-  const Spec& spec = *task.spec;
-  const Painter<V> painter(spec, *task.instance, task.affine, task.probability, task.maps);
-  const Window w = place_window(spec, *task.instance, painter.fitted_box());
-  const int side = spec.size + 2 * MARGIN, bit_stride = (side + 63) / 64 * 64;
-  const bool bits_only = spec.color == COLOR_GRAY && spec.draw != DRAW_PATCH_PER_POINT;
-  const Grid grid(w, *task.instance, spec.size, bits_only ? bit_stride : side);
-  const size_t cells = static_cast<size_t>(grid.rows) * grid.stride;
-
-  if (bits_only) {
-    // A word before and after each plane, for the dilation's shifts.
-    uint64_t* bits = static_cast<uint64_t*>(scratch) + 8;
-    painter.paint_bits(w, grid, spec.points, bits);
-    if (spec.draw == DRAW_PATCH) {
-      uint64_t* grown = bits + cells / 64 + 8;
-      dilate_bits<V>(bits, grown, grid, task.instance->neighbours);
-      bits = grown;
-    }
-    const Palette& palette = task.palette;
-    for (int c = 0; c < palette.channels; ++c)
-      write_bits<V>(bits, grid, spec.size, palette.value[palette.channels + c],
-                    task.out + static_cast<size_t>(c) * spec.size * spec.size);
-    return;
-  }
-  if (spec.draw == DRAW_PATCH_PER_POINT) {
-    uint8_t* stamped = static_cast<uint8_t*>(scratch);
-    std::memset(stamped, 0, cells);
-    const bool colored = spec.color == COLOR_COLOR;
-    painter.visit_in_order(w, [&](int step, int, uint32_t u, uint32_t v, uint32_t r) {
-      const uint32_t pattern = 1 + ((r >> 16) * 511 >> 16);  // nine bits, not all zero
-      const uint8_t value = colored ? 1 + step % HUES : 1;
-      uint8_t* centre = stamped + grid.index(u, v);
-      for (int cell = 0; cell < 9; ++cell)
-        centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] =
-            pattern >> cell & 1 ? value : 0;
-    });
-    write_cells(stamped, grid, spec.size, task.palette, task.out, [](uint8_t cell) { return cell; });
-    return;
-  }
-  // A number per pixel: the largest key that reached it, or the count of points.
-  uint32_t* numbers = static_cast<uint32_t*>(scratch);
-  std::memset(numbers, 0, cells * sizeof *numbers);
-  if (spec.color == COLOR_COLOR)
-    painter.visit_in_order(w, [&](int step, int j, uint32_t u, uint32_t v, uint32_t) {
-      numbers[grid.index(u, v)] = step * TRAJECTORIES + j + 1;
-    });
-  else
-    painter.visit_in_order(w, [&](int, int, uint32_t u, uint32_t v, uint32_t) { ++numbers[grid.index(u, v)]; });
-  if (spec.draw == DRAW_PATCH) {
-    uint32_t* grown = numbers + cells;
-    std::memcpy(grown, numbers, cells * sizeof *numbers);
-    for_neighbours(task.instance->neighbours, grid, [&](int down, int right) {
-      for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
-        uint32_t* to = grown + row * grid.stride;
-        const uint32_t* from = numbers + (row - down) * grid.stride - right;
-        for (int i = MARGIN; i < grid.stride - MARGIN; ++i) to[i] = from[i] > to[i] ? from[i] : to[i];
-      }
-    });
-    numbers = grown;
-  }
-  if (spec.color == COLOR_COLOR)
-    write_cells(numbers, grid, spec.size, task.palette, task.out,
-                [](uint32_t key) { return key ? 1 + (key - 1) / TRAJECTORIES % HUES : 0; });
-  else
-    write_cells(numbers, grid, spec.size, task.palette, task.out,
-                [](uint32_t count) { return count < DENSITY_LEVELS ? count : DENSITY_LEVELS - 1; });
-}
 
 // Box and hit pixels of a point picture. With an eighth of the points the count ends if `enough` pixels are hit, or
 // not an eighth of them: later points hit fewer new pixels than earlier ones. Nearly all pictures end there.
 template <class V>
 Measurement measure_affine(const AffineTask& task, int32_t enough, void* scratch) {
   const Spec& spec = *task.spec;
-  const Painter<V> painter(spec, *task.instance, task.affine, task.probability, task.maps);
+  const Painter<V, AffineModel<V>> painter(task);
   Measurement result = {};
-  result.box = painter.own_box(task.instance->box, &result.finite);
+  result.box = painter.model.own_box(painter.seeds, task.instance->box, &result.finite);
   if (!result.finite) return result;
   const Window w = place_window(spec, *task.instance, result.box);
   const Grid grid(w, *task.instance, spec.size, (spec.size + 2 * MARGIN + 63) / 64 * 64);

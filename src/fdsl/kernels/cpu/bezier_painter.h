@@ -1,7 +1,7 @@
 // Drawing one picture of Bezier curves on one CPU thread, over any lane type.
 //
-// What bounds it: the lines, piece by piece; a piece is a few pixels long, so that setting it up costs more than its
-// pixels. Points and weights stay in the first-level cache.
+// What bounds it: the lines, piece by piece; a piece is a few pixels long at most, so that setting it up costs more
+// than its pixels. Points and weights stay in the first-level cache.
 #pragma once
 
 #include <cstring>
@@ -34,9 +34,16 @@ void draw_bezier(const BezierTask& task) {
       uint8_t* pixel = task.out + static_cast<size_t>(py - top) * size + column;
       for (int c = 0; c < channels; ++c) pixel[c * plane] = value[c];
     };
-    for (int i = 0; i < PIECES * (count - 1); ++i)
-      draw_line(static_cast<int32_t>(u[i]), static_cast<int32_t>(v[i]), static_cast<int32_t>(u[i + 1]),
-                static_cast<int32_t>(v[i + 1]), clip, put);
+    for (int i = 0; i < PIECES * (count - 1); ++i) {
+      const int32_t x0 = static_cast<int32_t>(u[i]), y0 = static_cast<int32_t>(v[i]);
+      const int32_t x1 = static_cast<int32_t>(u[i + 1]), y1 = static_cast<int32_t>(v[i + 1]);
+      // Most pieces end on the pixel they start on, which the piece before has put, or on the next one.
+      const bool short_piece = x1 - x0 + 1u <= 2u && y1 - y0 + 1u <= 2u;
+      if (i == 0 || !short_piece)
+        draw_line(x0, y0, x1, y1, clip, put);
+      else if (x1 - left >= 0 && x1 - left < size && y1 - top >= 0 && y1 - top < size)
+        put(x1, y1);
+    }
   }
 }
 

@@ -6,8 +6,10 @@ using namespace fdsl;
 namespace {
 
 using Affine = nb::ndarray<const double, nb::shape<-1, -1, 6>, nb::c_contig, nb::device::cpu>;
+using Spatial = nb::ndarray<const double, nb::shape<-1, -1, 12>, nb::c_contig, nb::device::cpu>;
 
-AffineParameters parameters_of(const Affine& affine, const Matrix<const double>& probability,
+template <class Table>
+AffineParameters parameters_of(const Table& affine, const Matrix<const double>& probability,
                                const Vector<const int32_t>& maps) {
   if (affine.shape(0) != probability.shape(0) || affine.shape(1) != probability.shape(1) ||
       affine.shape(0) != maps.shape(0) || affine.shape(1) > MAX_MAPS)
@@ -37,6 +39,28 @@ void measure_affine(const std::string& kernel, const Affine& affine, const Matri
                        enough.data(), reinterpret_cast<Measurement*>(out.data()), threads);
 }
 
+void draw_spatial(const std::string& kernel, const Spatial& affine, const Matrix<const double>& probability,
+                  const Vector<const int32_t>& maps, const Records<SpatialInstance>& instances, const SpecBytes& spec,
+                  const Matrix<const uint8_t>& palette, const Images& out, int threads) {
+  const AffineParameters parameters = parameters_of(affine, probability, maps);
+  const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const Kernel& chosen = kernel_named(kernel);
+  nb::gil_scoped_release release;
+  draw_spatial_batch(chosen, parameters, records_of<SpatialInstance>(instances), batch);
+}
+
+void measure_spatial(const std::string& kernel, const Spatial& affine, const Matrix<const double>& probability,
+                     const Vector<const int32_t>& maps, const Records<SpatialInstance>& instances,
+                     const SpecBytes& spec, float least, const Rows<uint8_t, sizeof(SpatialMeasurement)>& out,
+                     int threads) {
+  const AffineParameters parameters = parameters_of(affine, probability, maps);
+  if (out.shape(0) != instances.shape(0)) throw std::invalid_argument("out does not fit the batch");
+  const Kernel& chosen = kernel_named(kernel);
+  nb::gil_scoped_release release;
+  measure_spatial_batch(chosen, parameters, records_of<SpatialInstance>(instances), instances.shape(0), spec_of(spec),
+                        least, reinterpret_cast<SpatialMeasurement*>(out.data()), threads);
+}
+
 }  // namespace
 
 void bind_affine(nb::module_& module) {
@@ -50,4 +74,15 @@ void bind_affine(nb::module_& module) {
              nb::arg("probability").noconvert(), nb::arg("maps").noconvert(), nb::arg("instances").noconvert(),
              nb::arg("spec").noconvert(), nb::arg("enough").noconvert(), nb::arg("out").noconvert(), nb::arg("threads"),
              "Box, count of hit pixels and finiteness of each instance's point picture.");
+  module.attr("SPATIAL_INSTANCE_BYTES") = sizeof(SpatialInstance);
+  module.attr("SPATIAL_MEASUREMENT_BYTES") = sizeof(SpatialMeasurement);
+  module.def("draw_spatial", &draw_spatial, nb::arg("kernel"), nb::arg("affine").noconvert(),
+             nb::arg("probability").noconvert(), nb::arg("maps").noconvert(), nb::arg("instances").noconvert(),
+             nb::arg("spec").noconvert(), nb::arg("palette").noconvert(), nb::arg("out").noconvert(),
+             nb::arg("threads"),
+             "Draws systems in space, as cameras see them, into out, uint8 (B, channels, size, size).");
+  module.def("measure_spatial", &measure_spatial, nb::arg("kernel"), nb::arg("affine").noconvert(),
+             nb::arg("probability").noconvert(), nb::arg("maps").noconvert(), nb::arg("instances").noconvert(),
+             nb::arg("spec").noconvert(), nb::arg("least"), nb::arg("out").noconvert(), nb::arg("threads"),
+             "Extent, variance of each coordinate, and finiteness of each instance's cloud.");
 }

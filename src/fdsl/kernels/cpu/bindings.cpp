@@ -27,6 +27,7 @@ void bind_bezier(nb::module_& module);
 void bind_perlin(nb::module_& module);
 void bind_given(nb::module_& module);
 void bind_published(nb::module_& module);
+void bind_published_spatial(nb::module_& module);
 
 NB_MODULE(_core, module) {
   module.attr("TRAJECTORIES") = TRAJECTORIES;
@@ -74,4 +75,5 @@ NB_MODULE(_core, module) {
   bind_perlin(module);
   bind_given(module);
   bind_published(module);
+  bind_published_spatial(module);
 }

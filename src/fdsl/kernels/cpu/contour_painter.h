@@ -86,21 +86,14 @@ class SegmentPainter {
   int32_t size_;
 };
 
-// The canvas through the palette; gray canvases hold the values themselves.
-FDSL_INLINE void write_canvas(const uint8_t* canvas, int size, bool mirror, bool values, const Palette& palette,
-                              uint8_t* out) {
-  for (int c = 0; c < palette.channels; ++c)
-    for (int row = 0; row < size; ++row) {
-      const uint8_t* in = canvas + static_cast<size_t>(row) * size;
-      uint8_t* to = out + (static_cast<size_t>(c) * size + row) * size;
-      const auto value = [&](uint8_t cell) { return values ? cell : palette.value[cell * palette.channels + c]; };
-      if (mirror)
-        for (int column = 0; column < size; ++column) to[column] = value(in[size - 1 - column]);
-      else if (values)
-        std::memcpy(to, in, size);
-      else
-        for (int column = 0; column < size; ++column) to[column] = value(in[column]);
-    }
+// One channel of the output from the canvas; entry(cell) is its value.
+template <class Entry>
+FDSL_INLINE void write_canvas(const uint8_t* canvas, int size, bool mirror, uint8_t* out, Entry entry) {
+  for (int row = 0; row < size; ++row, canvas += size, out += size)
+    if (mirror)
+      for (int column = 0; column < size; ++column) out[column] = entry(canvas[size - 1 - column]);
+    else
+      for (int column = 0; column < size; ++column) out[column] = entry(canvas[column]);
 }
 
 template <class V>
@@ -113,7 +106,6 @@ void draw_contours(const ContourTask& task, void* memory) {
   const int size = spec.size, vertices = it.vertices;
   uint32_t* const words = static_cast<uint32_t*>(memory);
   const ContourScratch scratch(size, vertices);
-  uint8_t* const canvas = reinterpret_cast<uint8_t*>(words);
   float* const row = reinterpret_cast<float*>(words + scratch.canvas);
   const size_t width = scratch.vertex_row;
   float *const x = row, *const y = x + width, *const minus_cosine = y + width, *const minus_sine = minus_cosine + width,
@@ -121,13 +113,17 @@ void draw_contours(const ContourTask& task, void* memory) {
   uint32_t *const state_x = words + scratch.canvas + 5 * width, *const state_y = state_x + width,
                   *const column = state_y + width, *const line_row = column + width;
 
-  const bool values = spec.color == COLOR_GRAY;
-  const auto pixel = [&](uint8_t entry) { return values ? task.palette.value[entry * task.palette.channels] : entry; };
-  std::memset(canvas, pixel(0), static_cast<size_t>(size) * size);
-  SegmentPainter<V> painter(canvas, words + scratch.list, size);
-
   bool mirror;
   const ContourPlacement placement(spec, it, it.centre[0], it.centre[1], &mirror);
+  // A grey canvas holds the values themselves, and where nothing is mirrored it is the output's first channel.
+  const Palette& palette = task.palette;
+  const bool gray = spec.color == COLOR_GRAY, in_place = gray && !mirror;
+  const auto pixel = [&](uint8_t entry) { return gray ? palette.value[entry * palette.channels] : entry; };
+  const size_t pixels = static_cast<size_t>(size) * size;
+  uint8_t* const canvas = in_place ? task.out : reinterpret_cast<uint8_t*>(words);
+  std::memset(canvas, pixel(0), pixels);
+  SegmentPainter<V> painter(canvas, words + scratch.list, size);
+
   std::memset(row, 0, ContourScratch::VERTEX_ROWS * width * 4);
   for (int i = 0; i < vertices; ++i) {
     const Vertex v = make_vertex(it, spec.seed, i);
@@ -183,7 +179,15 @@ void draw_contours(const ContourTask& task, void* memory) {
     }
     painter.finish(pixel(0));
   }
-  write_canvas(canvas, size, mirror, values, task.palette, task.out);
+  for (int c = in_place; c < palette.channels; ++c) {
+    uint8_t* const out = task.out + c * pixels;
+    if (in_place)
+      std::memcpy(out, canvas, pixels);
+    else if (gray)
+      write_canvas(canvas, size, mirror, out, [](uint8_t value) { return value; });
+    else
+      write_canvas(canvas, size, mirror, out, [&](uint8_t cell) { return palette.value[cell * palette.channels + c]; });
+  }
 }
 
 }  // namespace fdsl

@@ -28,19 +28,25 @@ struct Batch {
   uint8_t* picture(size_t i) const { return out + i * palette.channels * spec.size * spec.size; }
 };
 
-struct AffineTask;
+template <class Instance>
+struct PointTask;
+struct AffineInstance;
 struct ContourTask;
 struct BezierTask;
 struct PerlinTask;
 struct GivenPointsTask;
 struct GivenPolylinesTask;
 struct Measurement;
+struct SpatialInstance;
+struct SpatialMeasurement;
 
 // What each instruction set compiles in a file of its own.
 struct Kernel {
   const char* name;
-  void (*draw_affine)(const AffineTask&, void* scratch);
-  Measurement (*measure_affine)(const AffineTask&, int32_t enough, void* scratch);
+  void (*draw_affine)(const PointTask<AffineInstance>&, void* scratch);
+  Measurement (*measure_affine)(const PointTask<AffineInstance>&, int32_t enough, void* scratch);
+  void (*draw_spatial)(const PointTask<SpatialInstance>&, void* scratch);
+  SpatialMeasurement (*measure_spatial)(const PointTask<SpatialInstance>&, float least);
   void (*draw_contours)(const ContourTask&, void* scratch);
   void (*draw_bezier)(const BezierTask&);
   void (*draw_perlin)(const PerlinTask&, void* scratch);

@@ -6,6 +6,7 @@
 #include "cpu/contour_painter.h"
 #include "cpu/given_painter.h"
 #include "cpu/perlin_painter.h"
+#include "cpu/spatial_painter.h"
 
 namespace fdsl {
 
@@ -13,8 +14,10 @@ template <class V>
 constexpr Kernel kernel_of(const char* name) {
   return {
       .name = name,
-      .draw_affine = draw_affine<V>,
+      .draw_affine = draw_points<V, AffineModel<V>>,
       .measure_affine = measure_affine<V>,
+      .draw_spatial = draw_points<V, SpatialModel<V>>,
+      .measure_spatial = measure_spatial<V>,
       .draw_contours = draw_contours<V>,
       .draw_bezier = draw_bezier<V>,
       .draw_perlin = draw_perlin<V>,

@@ -33,8 +33,12 @@ struct Avx2 {
   static FDSL_MEMBER void store(uint32_t* to, Int v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), v); }
   static FDSL_MEMBER void store(float* to, Float v) { _mm256_storeu_ps(to, v); }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
+  static FDSL_MEMBER Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
+  static FDSL_MEMBER Float divide(Float a, Float b) { return _mm256_div_ps(a, b); }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return _mm256_min_ps(a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return _mm256_max_ps(a, b); }
+  static FDSL_MEMBER Mask at_least(Float a, Float b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
   static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
     return _mm256_and_ps(_mm256_cmp_ps(a, low, _CMP_GE_OQ), _mm256_cmp_ps(a, high, _CMP_LE_OQ));
   }
@@ -46,6 +50,9 @@ struct Avx2 {
     return _mm256_blendv_ps(b, _mm256_max_ps(a, b), where);
   }
   static FDSL_MEMBER Float floor(Float a) { return _mm256_floor_ps(a); }
+  static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) {
+    return _mm256_blendv_ps(b, _mm256_add_ps(a, b), where);
+  }
   static FDSL_MEMBER Int truncate(Float a) { return _mm256_cvttps_epi32(a); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm256_xor_si256(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
@@ -92,9 +99,7 @@ struct Avx2 {
   }
   static FDSL_MEMBER void finish_streams() { _mm_sfence(); }
 
-  static FDSL_MEMBER Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
   static FDSL_MEMBER Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
-  static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static FDSL_MEMBER Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
   static FDSL_MEMBER Int subtract(Int a, Int b) { return _mm256_sub_epi32(a, b); }
   static FDSL_MEMBER Int bit_and(Int a, Int b) { return _mm256_and_si256(a, b); }

@@ -35,8 +35,12 @@ struct Avx512 {
   static FDSL_MEMBER void store(uint32_t* to, Int v) { _mm512_storeu_si512(to, v); }
   static FDSL_MEMBER void store(float* to, Float v) { _mm512_storeu_ps(to, v); }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
+  static FDSL_MEMBER Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
+  static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
+  static FDSL_MEMBER Float divide(Float a, Float b) { return _mm512_div_ps(a, b); }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return _mm512_min_ps(a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return _mm512_max_ps(a, b); }
+  static FDSL_MEMBER Mask at_least(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
   static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
     return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(a, low, _CMP_GE_OQ), a, high, _CMP_LE_OQ);
   }
@@ -44,6 +48,7 @@ struct Avx512 {
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return _mm512_mask_min_ps(b, where, a, b); }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return _mm512_mask_max_ps(b, where, a, b); }
   static FDSL_MEMBER Float floor(Float a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
+  static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) { return _mm512_mask_add_ps(b, where, a, b); }
   static FDSL_MEMBER Int truncate(Float a) { return _mm512_cvttps_epi32(a); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm512_xor_si512(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
@@ -77,9 +82,7 @@ struct Avx512 {
   }
   static FDSL_MEMBER void finish_streams() { _mm_sfence(); }
 
-  static FDSL_MEMBER Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
   static FDSL_MEMBER Float subtract(Float a, Float b) { return _mm512_sub_ps(a, b); }
-  static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static FDSL_MEMBER Float to_float(Int a) { return _mm512_cvtepi32_ps(a); }
   static FDSL_MEMBER Int subtract(Int a, Int b) { return _mm512_sub_epi32(a, b); }
   static FDSL_MEMBER Int bit_and(Int a, Int b) { return _mm512_and_si512(a, b); }

@@ -37,9 +37,13 @@ struct Neon {
   static FDSL_MEMBER void store(uint32_t* to, Int v) { vst1q_u32(to, v); }
   static FDSL_MEMBER void store(float* to, Float v) { vst1q_f32(to, v); }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
+  static FDSL_MEMBER Float add(Float a, Float b) { return vaddq_f32(a, b); }
+  static FDSL_MEMBER Float multiply(Float a, Float b) { return vmulq_f32(a, b); }
+  static FDSL_MEMBER Float divide(Float a, Float b) { return vdivq_f32(a, b); }
   // NEON's own minimum and maximum hand a NaN on; a comparison and a selection do not.
   static FDSL_MEMBER Float minimum(Float a, Float b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
+  static FDSL_MEMBER Mask at_least(Float a, Float b) { return vcgeq_f32(a, b); }
   static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
     return vandq_u32(vcgeq_f32(a, low), vcleq_f32(a, high));
   }
@@ -51,6 +55,7 @@ struct Neon {
     return vbslq_f32(vandq_u32(where, vcgtq_f32(a, b)), a, b);
   }
   static FDSL_MEMBER Float floor(Float a) { return vrndmq_f32(a); }
+  static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) { return vbslq_f32(where, vaddq_f32(a, b), b); }
   static FDSL_MEMBER Int truncate(Float a) { return vreinterpretq_u32_s32(vcvtq_s32_f32(a)); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return veorq_u32(a, b); }
   static FDSL_MEMBER Int add(Int a, Int b) { return vaddq_u32(a, b); }
@@ -79,9 +84,7 @@ struct Neon {
   static FDSL_MEMBER void stream(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
   static FDSL_MEMBER void finish_streams() {}
 
-  static FDSL_MEMBER Float add(Float a, Float b) { return vaddq_f32(a, b); }
   static FDSL_MEMBER Float subtract(Float a, Float b) { return vsubq_f32(a, b); }
-  static FDSL_MEMBER Float multiply(Float a, Float b) { return vmulq_f32(a, b); }
   static FDSL_MEMBER Float to_float(Int a) { return vcvtq_f32_s32(vreinterpretq_s32_u32(a)); }
   static FDSL_MEMBER Int subtract(Int a, Int b) { return vsubq_u32(a, b); }
   static FDSL_MEMBER Int bit_and(Int a, Int b) { return vandq_u32(a, b); }

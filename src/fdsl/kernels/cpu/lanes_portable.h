@@ -32,13 +32,18 @@ struct Portable {
   static FDSL_MEMBER void store(uint32_t* to, Int v) { *to = v; }
   static FDSL_MEMBER void store(float* to, Float v) { *to = v; }
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return fused(a, b, c); }
+  static FDSL_MEMBER Float add(Float a, Float b) { return a + b; }
+  static FDSL_MEMBER Float multiply(Float a, Float b) { return a * b; }
+  static FDSL_MEMBER Float divide(Float a, Float b) { return a / b; }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return a < b ? a : b; }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return a > b ? a : b; }
+  static FDSL_MEMBER Mask at_least(Float a, Float b) { return a >= b; }
   static FDSL_MEMBER Mask between(Float low, Float a, Float high) { return a >= low && a <= high; }
   static FDSL_MEMBER Mask both(Mask a, Mask b) { return a && b; }
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return where && a < b ? a : b; }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return where && a > b ? a : b; }
   static FDSL_MEMBER Float floor(Float a) { return __builtin_floorf(a); }
+  static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) { return where ? a + b : b; }
   static FDSL_MEMBER Int truncate(Float a) { return static_cast<uint32_t>(static_cast<int32_t>(a)); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return a ^ b; }
   static FDSL_MEMBER Int add(Int a, Int b) { return a + b; }
@@ -61,9 +66,7 @@ struct Portable {
   static FDSL_MEMBER void stream(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
   static FDSL_MEMBER void finish_streams() {}
 
-  static FDSL_MEMBER Float add(Float a, Float b) { return a + b; }
   static FDSL_MEMBER Float subtract(Float a, Float b) { return a - b; }
-  static FDSL_MEMBER Float multiply(Float a, Float b) { return a * b; }
   static FDSL_MEMBER Float to_float(Int a) { return static_cast<float>(static_cast<int32_t>(a)); }
   static FDSL_MEMBER Int subtract(Int a, Int b) { return a - b; }
   static FDSL_MEMBER Int bit_and(Int a, Int b) { return a & b; }

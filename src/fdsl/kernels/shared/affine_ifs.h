@@ -15,14 +15,16 @@ constexpr int TRAJECTORIES = 256;  // per picture, whatever the machine: a GPU b
 constexpr int BURN_IN = 32;        // steps that draw nothing
 constexpr int MAX_MAPS = 8;
 
-// Affine maps as float, in the order a b c d e f: x' = a x + b y + e, y' = c x + d y + f; and how one is picked.
-//
-// The pick is Walker's alias method over eight equal slots: one random word r names the slot by its low three bits
-// and, read as a signed number, the slot's own map where r < threshold, else the slot's alias. Exact to 2^-32.
-struct System {
-  float coefficient[6][MAX_MAPS];
+// How a map is picked: Walker's alias method over eight equal slots. One random word r names the slot by its low three
+// bits and, read as a signed number, the slot's own map where r < threshold, else the slot's alias. Exact to 2^-32.
+struct MapPick {
   int32_t threshold[MAX_MAPS];
   int32_t alias[MAX_MAPS];
+};
+
+// Affine maps as float, in the order a b c d e f: x' = a x + b y + e, y' = c x + d y + f.
+struct System : MapPick {
+  float coefficient[6][MAX_MAPS];
   float start[2];
 };
 
@@ -33,7 +35,7 @@ struct AffineInstance : Key {
 };
 
 // Alias slots from probabilities that sum to about 1; the running sum is rounded to multiples of 2^-32.
-FDSL_INLINE void set_probability(System& system, const double* probability, int maps) {
+FDSL_INLINE void set_probability(MapPick& pick, const double* probability, int maps) {
   double total = 0.0;
   for (int i = 0; i < maps; ++i) total += probability[i];
   int64_t weight[MAX_MAPS] = {};
@@ -48,8 +50,8 @@ FDSL_INLINE void set_probability(System& system, const double* probability, int 
   constexpr int64_t SLOT = int64_t{1} << 29;
   bool open[MAX_MAPS];
   for (int i = 0; i < MAX_MAPS; ++i) {
-    system.alias[i] = i;
-    system.threshold[i] = INT32_MIN;  // r < threshold never holds, and the alias is the slot's own map
+    pick.alias[i] = i;
+    pick.threshold[i] = INT32_MIN;  // r < threshold never holds, and the alias is the slot's own map
     open[i] = true;
   }
   for (;;) {
@@ -59,8 +61,8 @@ FDSL_INLINE void set_probability(System& system, const double* probability, int 
       if (open[i] && weight[i] > SLOT) large = i;
     }
     if (small < 0 || large < 0) break;
-    system.threshold[small] = static_cast<int32_t>(weight[small] * 8 - (int64_t{1} << 31));
-    system.alias[small] = large;
+    pick.threshold[small] = static_cast<int32_t>(weight[small] * 8 - (int64_t{1} << 31));
+    pick.alias[small] = large;
     weight[large] -= SLOT - weight[small];
     open[small] = false;
   }
@@ -118,9 +120,8 @@ FDSL_INLINE void place_system(System& placed, const System& system, const Placem
     placed.coefficient[3][i] = static_cast<float>(d2);
     placed.coefficient[4][i] = static_cast<float>(p.m00 * e + p.m01 * f + p.t0 - a2 * p.t0 - b2 * p.t1);
     placed.coefficient[5][i] = static_cast<float>(p.m10 * e + p.m11 * f + p.t1 - c2 * p.t0 - d2 * p.t1);
-    placed.threshold[i] = system.threshold[i];
-    placed.alias[i] = system.alias[i];
   }
+  static_cast<MapPick&>(placed) = system;
   const double x = system.start[0], y = system.start[1];
   placed.start[0] = static_cast<float>(p.m00 * x + p.m01 * y + p.t0);
   placed.start[1] = static_cast<float>(p.m10 * x + p.m11 * y + p.t1);
