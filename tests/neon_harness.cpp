@@ -64,6 +64,10 @@ int main(int, char** arguments) {
     draw_perlin_batch(*kernel, arrays[0].as<int32_t>(), arrays[1].as<PerlinInstance>(), batch);
   } else if (!std::strcmp(drawing, "draw_contours")) {
     draw_contour_batch(*kernel, arrays[0].as<ContourInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_spatial")) {
+    const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
+                                         static_cast<int>(arrays[0].shape[1])};
+    draw_spatial_batch(*kernel, parameters, arrays[3].as<SpatialInstance>(), batch);
   } else if (!std::strcmp(drawing, "draw_points")) {
     draw_given_points_batch(*kernel, arrays[0].as<float>(), arrays[1].as<GivenPoints>(), batch);
   } else if (!std::strcmp(drawing, "draw_polylines")) {

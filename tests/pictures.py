@@ -62,6 +62,24 @@ SPECS = {
     },
     "rcdb": CONTOURS | {"broken contours": RenderSpec(size=64, options={"broken_contours": 50})},
     "visualatom": CONTOURS,
+    "exfractaldb": {
+        "point": RenderSpec(size=64),
+        "point, odd size": RenderSpec(size=61, points=9_999),
+        "fewer points than trajectories": RenderSpec(size=32, points=100),
+        "point, stored fit": RenderSpec(size=64, fit="stored"),
+        "point, large": RenderSpec(size=512, points=100_000),
+        "patch": RenderSpec(size=64, draw="patch"),
+        "patch per point": RenderSpec(size=64, draw="patch_per_point"),
+        "patch per point, color": RenderSpec(size=64, draw="patch_per_point", color="color"),
+        "color": RenderSpec(size=64, color="color"),
+        "color, patch": RenderSpec(size=64, draw="patch", color="color"),
+        "density": RenderSpec(size=64, color="density"),
+        "crop": RenderSpec(size=64, view=Crop(of=100)),
+        "random view": RenderSpec(size=64, view=RandomView()),
+        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30), fit="stored"),
+        "published instances": RenderSpec(size=64, options={"instance_rule": "published"}),
+        "fresh": RenderSpec(size=64),
+    },
     "sparks": {
         "point": RenderSpec(size=64),
         "patch, odd size, three channels": RenderSpec(size=61, draw="patch", color="white", channels=3),
@@ -69,26 +87,26 @@ SPECS = {
         "color, patch": RenderSpec(size=64, draw="patch", color="color"),
         "density, no padding": RenderSpec(size=64, color="density", pad=0),
         "crop": RenderSpec(size=64, view=Crop(of=100)),
-        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
         "fresh": RenderSpec(size=64),
     },
     "sparks_in_space": {
         "point": RenderSpec(size=64),
-        "random view": RenderSpec(size=64, color="color", view=RandomView(rotation=30)),
+        "color, random view": RenderSpec(size=64, color="color", view=RandomView(rotation=30)),
     },
     "zigzags": {
         "gray": RenderSpec(size=64),
         "color": RenderSpec(size=64, color="color"),
         "white, no padding": RenderSpec(size=61, color="white", pad=0),
         "crop": RenderSpec(size=64, view=Crop(of=100)),
-        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
         "fresh": RenderSpec(size=64),
     },
     "ripples": {
         "gray": RenderSpec(size=64),
         "color": RenderSpec(size=61, color="color"),
         "three channels, crop": RenderSpec(size=64, channels=3, view=Crop(of=100)),
-        "random view": RenderSpec(size=64, view=RandomView(rotation=30)),
+        "random view, rotation": RenderSpec(size=64, view=RandomView(rotation=30)),
     },
 }
 # Every kind of instance that a family has.
@@ -99,6 +117,8 @@ INSTANCES: dict[str, tuple[int, ...]] = {
     "perlin": (0, 7, 1000),
     "rcdb": (0, 1, 7, 123_456),
     "visualatom": (0, 1, 7, 123_456),
+    # Every view of the unvaried row, other rows, continuous ones.
+    "exfractaldb": (*range(72, 84), 0, 5, 150, 1_307, 1_739, 1_740, 1_741, 123_456),
     **dict.fromkeys(("sparks", "sparks_in_space", "zigzags", "ripples"), (0, 1, 5, 12)),
 }
 # Grids hold a square number; of the others, four.

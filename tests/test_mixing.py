@@ -199,3 +199,15 @@ def test_targets_of_a_mix_by_weight_are_refused() -> None:
         _ = fdsl.mix(parts(), [1, 1]).targets
     with pytest.raises(IndexError, match="index 85 is out of range"):
         fdsl.mix(parts()).batch([85])
+
+
+def test_dense_labels_are_offset_as_classes_are() -> None:
+    catalog = fdsl.search("fractaldb", categories=2)
+    dense = fdsl.Dataset(catalog, 4, fdsl.RenderSpec(size=48, points=500), labels=("class", "boxes"))
+    mixed = fdsl.mix([dense, dense])
+    images, targets = mixed.batch([3, 11])
+    assert np.array_equal(images[0], images[1])
+    assert np.array_equal(targets[0]["labels"] + 2, targets[1]["labels"])
+    assert np.array_equal(targets[0]["boxes"], targets[1]["boxes"])
+    with pytest.raises(ValueError, match=r"datasets\[1\] has the labels \(\), datasets\[0\]"):
+        fdsl.mix([dense, fdsl.Dataset(catalog, 4, dense.spec)])

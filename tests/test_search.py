@@ -31,15 +31,15 @@ def test_what_is_found_fills_at_least_the_rate(fill_rate: float) -> None:
 
 
 def test_the_early_rejection_loses_none() -> None:
-    from fdsl import candidates
+    from fdsl import criteria
 
     family = FractalDB()
     params = family.sample(77, np.arange(4000), family.settings)
-    filled = candidates._hit_pixels(family, params, np.arange(4000), 100_000, 2)
+    filled = criteria._hit_pixels(family, params, np.arange(4000), 100_000, 2)
     accepted = np.flatnonzero(filled >= 0.2 * 512 * 512)
     assert len(accepted) > 60
-    for points, pixels in candidates._EARLY:
-        assert (candidates._hit_pixels(family, params, accepted, points, 2) >= pixels).all()
+    for points, pixels in criteria._EARLY:
+        assert (criteria._hit_pixels(family, params, accepted, points, 2) >= pixels).all()
 
 
 def test_uniform_candidates_are_drawn_as_published() -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fdsl import published
 from fdsl.candidates import search
 from fdsl.catalogs import Catalog, catalog
+from fdsl.compositions import Composition
 from fdsl.datasets import Dataset
 from fdsl.families.user import family
 from fdsl.mixing import MixedDataset, mix
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Catalog",
+    "Composition",
     "Crop",
     "Dataset",
     "EpochBatches",

@@ -25,6 +25,10 @@ BEZIER_INSTANCE_BYTES: int
 PERLIN_INSTANCE_BYTES: int
 MAX_CONTROL_POINTS: int
 PIECES: int
+COMPOSITION_BYTES: int
+OBJECT_BYTES: int
+MAX_OBJECTS: int
+OBJECT_SIDES: int
 
 def kernels() -> list[str]: ...
 def draw_affine(
@@ -97,6 +101,16 @@ def draw_perlin(
     spec: NDArray[np.uint8],
     palette: NDArray[np.uint8],
     out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def place_objects(composition: NDArray[np.uint8], pictures: NDArray[np.uint32], out: NDArray[np.uint8]) -> int: ...
+def compose(
+    pixels: NDArray[np.uint8],
+    objects: NDArray[np.uint8],
+    ground: NDArray[np.uint8],
+    opaque: bool,
+    out: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
     threads: int,
 ) -> None: ...
 def draw_points(

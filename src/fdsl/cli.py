@@ -18,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 import fdsl
+from fdsl.compositions import LABELS
 from fdsl.families import family_named, family_names, has_family
 from fdsl.whole_files import whole_or_nothing
 
@@ -208,6 +209,9 @@ def search(
         float | None,
         typer.Option(help="Least share of the pixels that a category's picture hits.", show_default=_own),
     ] = None,
+    variance: Annotated[
+        float | None, typer.Option(help="Least variance of a cloud on each axis, of its side 2.", show_default=_own)
+    ] = None,
     variation: Annotated[
         float | None, typer.Option(help="Setting of the parameter variations, over 0 to 0.5.", show_default=_own)
     ] = None,
@@ -259,6 +263,7 @@ def search(
     _require_new(target, empty_folder=not to_file)
     settings = {
         "fill_rate": fill_rate,
+        "variance": variance,
         "variation": variation,
         "sampler": sampler,
         "sigma_factor": sigma_factor,
@@ -309,6 +314,9 @@ def show(
     points: Points = None,
     draw: Draw = None,
     color: Color = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Compose several objects to a picture, with their masks and boxes.")
+    ] = False,
 ) -> None:
     """Draw a contact sheet: categories by instances, with labels.
 
@@ -323,7 +331,8 @@ def show(
     from fdsl.contact_sheet import contact_sheet
     from fdsl.export.png import png_bytes
 
-    dataset = fdsl.Dataset(catalog, _range(instances, "--instances"), spec, seed)
+    numbers = _range(instances, "--instances")
+    dataset = fdsl.Dataset(catalog, numbers, spec, seed, labels=LABELS if labels else "class")
     sheet = contact_sheet(dataset, rows.stop if rows == range(rows.stop) else rows, columns)
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_or_nothing(target.absolute()) as temporary:
@@ -351,15 +360,25 @@ def render(
     fit: Fit = None,
     crop_of: CropOf = None,
     view_scale: ViewScale = None,
+    labels: Annotated[
+        Literal["class", "coco"],
+        typer.Option(
+            help="Folders of each class, or pictures of several objects with their masks and boxes in annotations.json."
+        ),
+    ] = "class",
 ) -> None:
     """Draw pictures as PNG files.
 
     Their names are the published ones, CATEGORY/CATEGORY_WW_count_P_flipF.png
     with the weight row WW, the pattern P and the flip F; from instance 1,000
-    on they are CATEGORY/CATEGORY_instance_N.png.
+    on they are CATEGORY/CATEGORY_instance_N.png. With --labels coco they are
+    images/NUMBER.png: --categories then says what the first object of each
+    shows, and the others are of any category.
 
     Example: fdsl render fractaldb-1k --out pictures --categories 0:10 --instances 0:1000:40
+    Example: fdsl render fractaldb-1k --out detection --labels coco --color color --instances 0:1000:100
     """
+    from fdsl.export.coco import export_coco
     from fdsl.export.folder import export_folder
 
     chosen = _range(categories, "--categories") if categories else None
@@ -368,12 +387,17 @@ def render(
     _require_new(target, empty_folder=True)
     with _progress_bar() as progress:
         catalog = fdsl.catalog(source, variation, progress)
-        dataset = fdsl.Dataset(catalog, _range(instances, "--instances"), spec, seed)
+        numbers = _range(instances, "--instances")
+        dataset = fdsl.Dataset(catalog, numbers, spec, seed, labels=LABELS if labels == "coco" else "class")
         chosen = range(len(catalog)) if chosen is None else chosen
         if max(chosen) >= len(catalog):
             raise IndexError(f"category {max(chosen)} is out of range for a catalog of {len(catalog):,}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        export_folder(dataset, target, chosen, progress)
+        if labels == "coco":
+            count = len(dataset.instances)
+            export_coco(dataset, target, [i * count + j for i in chosen for j in range(count)], progress)
+        else:
+            export_folder(dataset, target, chosen, progress)
     print(f"{len(chosen) * len(dataset.instances):,} pictures in {out}")
 
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fdsl.datasets import Dataset, IndexedPictures, pil_image
+from fdsl.compositions import Target
+from fdsl.datasets import Dataset, Images, IndexedPictures, pil_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -27,6 +28,7 @@ def contact_sheet(dataset: IndexedPictures, categories: int | Sequence[int] = 10
 
     Returns:
         An RGB image, labelled with class names and instance numbers (fractaldb: with weight row, pattern and flip).
+        Dense labels are drawn into the pictures: masks in colours, and boxes.
 
     Raises:
         ValueError: there is nothing to show, or the sheet would have over 2^28 pixels.
@@ -70,10 +72,27 @@ def contact_sheet(dataset: IndexedPictures, categories: int | Sequence[int] = 10
     for row, (part, own) in enumerate(parts):
         y = top + row * step
         draw.text((left - text_size / 2, y + size / 2), names[rows[row]], _NUMBER_COLOR, font, "rm")
-        images, _ = part.batch(own * len(part.instances) + places[row])
-        for column, image in enumerate(images):
-            sheet.paste(pil_image(image), (left + column * step, y))
+        images, labels = part.batch(own * len(part.instances) + places[row])
+        for column, (image, label) in enumerate(zip(images, labels, strict=True)):
+            picture = _with_labels(image, label) if part.labels else pil_image(image)
+            sheet.paste(picture, (left + column * step, y))
     return sheet
+
+
+def _with_labels(pixels: Images, target: Target) -> Image.Image:
+    """A composed picture with its masks tinted and its boxes drawn, a hue to each object."""
+    from PIL import ImageColor, ImageDraw
+
+    shown = np.array(pil_image(pixels).convert("RGB"))
+    count = max(map(len, target.values()))
+    colors = [ImageColor.getrgb(f"hsv({360 * i // count}, 70%, 100%)") for i in range(count)]
+    for mask, color in zip(target.get("masks", ()), colors, strict=False):
+        shown[mask == 1] = color
+    picture: Image.Image = pil_image(shown.transpose(2, 0, 1))
+    draw = ImageDraw.Draw(picture)
+    for (left, top, right, bottom), color in zip(target.get("boxes", ()), colors, strict=False):
+        draw.rectangle((left, top, right - 1, bottom - 1), outline=color)
+    return picture
 
 
 def _details(dataset: Dataset, number: int) -> list[str]:

@@ -14,7 +14,7 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl.datasets import Dataset, Images, IndexedPictures, Labels
+from fdsl.datasets import Dataset, Images, IndexedPictures
 from fdsl.keyed import check_seed
 from fdsl.order import EpochOrder
 from fdsl.rendering import RenderSpec
@@ -77,6 +77,7 @@ class MixedDataset(IndexedPictures):
         _check_parts(self.datasets)
         self.seed, self.transform = check_seed(seed), transform
         spec = self.datasets[0].spec
+        self.labels = self.datasets[0].labels
         self.spec = RenderSpec(size=spec.size, channels=spec.image_channels)
         sizes = [len(part) for part in self.datasets]
         self.weights, self._length = None if weights is None else tuple(weights), length
@@ -161,8 +162,8 @@ class MixedDataset(IndexedPictures):
         repeats: NDArray[np.int64],
         out: Images,
         threads: int,
-    ) -> Labels:
-        labels = np.empty(len(positions), np.int64)
+    ) -> Any:
+        labels: Any = [{}] * len(positions) if self.labels else np.empty(len(positions), np.int64)
         parts = np.searchsorted(self._starts, positions, side="right") - 1
         for number in np.unique(parts).tolist():
             rows = np.flatnonzero(parts == number)
@@ -171,8 +172,13 @@ class MixedDataset(IndexedPictures):
                 indices, seen = self._walk(number, indices, seen)
             together = rows[-1] - rows[0] == len(rows) - 1
             into = out[rows[0] : rows[-1] + 1] if together else np.empty((len(rows), *out.shape[1:]), np.uint8)
-            drawn = self.datasets[number]._draw(indices, seen, repeats[rows], into, threads)
-            labels[rows] = self._first_labels[number] + drawn
+            drawn, first = self.datasets[number]._draw(indices, seen, repeats[rows], into, threads), self._first_labels
+            if not self.labels:
+                labels[rows] = first[number] + drawn
+            else:
+                for row, target in zip(rows, drawn, strict=True):
+                    offset = {"labels": target["labels"] + first[number]} if "labels" in target else {}
+                    labels[row] = target | offset
             if not together:
                 out[rows] = into
         return labels
@@ -228,6 +234,9 @@ def _check_parts(datasets: Sequence[IndexedPictures]) -> None:
         shapes = [(spec.image_channels, spec.size, spec.size) for spec in (datasets[0].spec, part.spec)]
         if shapes[0] != shapes[1]:
             raise ValueError(f"datasets[{number}] draws {shapes[1]}, datasets[0] {shapes[0]}; expected the same shape")
+        if part.labels != datasets[0].labels:
+            labels = f"datasets[{number}] has the labels {part.labels}, datasets[0] {datasets[0].labels}"
+            raise ValueError(f"{labels}; expected the same")
 
 
 def _shares(weights: Sequence[float], length: int, parts: int) -> list[int]:

@@ -160,6 +160,7 @@ class GradientNoise:
     """
 
     RECORD: ClassVar = np.dtype(KEY)
+    opaque: ClassVar = True  # a value at each pixel, and no ground
 
     params: Mapping[str, NDArray[Any]]
     records: NDArray[np.void]
@@ -225,6 +226,7 @@ class Fields:
     """
 
     RECORD: ClassVar = np.dtype(KEY)
+    opaque: ClassVar = True  # a value at each pixel, and no ground
 
     levels: Callable[[int, NDArray[np.float64], NDArray[np.float64]], NDArray[np.uint8]]
     records: NDArray[np.void]

@@ -101,7 +101,8 @@ class RenderSpec:
         fit: "own" scales to the picture's own bounding box (within its probe's); "stored" to the probe's, in half the
             time, and drops points outside. Other pixels, so part of the spec.
         view: None for the whole picture, or a `Crop` or `RandomView` of it.
-        options: what only one family has; fractaldb: {"instance_rule": "published"}.
+        options: what only one family has; fractaldb: {"instance_rule": "published"}; rcdb: {"broken_contours": 1000},
+            lines in the ground's colour across the picture.
 
     Raises:
         ValueError: an argument is out of its range, or two contradict each other.

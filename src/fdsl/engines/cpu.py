@@ -145,6 +145,29 @@ def _draw_fields(
             np.take(values, levels, out=plane, mode="clip")
 
 
+def compose(
+    pixels: NDArray[np.uint8],
+    objects: NDArray[np.void],
+    ground: NDArray[np.uint8],
+    opaque: bool,
+    out: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    threads: int,
+) -> None:
+    """Pastes drawn objects onto canvases, those behind first, and fills in the box and pixels that are seen of each.
+
+    Args:
+        pixels: of all objects, uint8 (P,): from its offset on, an object's are (channels, side, side).
+        objects: compositions.OBJECT (N,), C-contiguous, picture by picture.
+        ground: uint8 (channels,), what canvases are filled with; the pixels of an object that equal it cover nothing.
+        opaque: or all of them do.
+        out: canvases, uint8 (B, channels, size, size), C-contiguous.
+        masks: uint8 (N, size, size), C-contiguous: 1 where an object is seen, else 0; or (0, size, size) for none.
+        threads: that share the batch.
+    """
+    _core.compose(pixels, _bytes(objects), ground, opaque, out, masks, threads)
+
+
 def measure(
     drawing: AffineSystems, spec: RenderSpec, seed: int, threads: int, enough: ArrayLike = 2**31 - 1
 ) -> NDArray[np.void]:

@@ -33,9 +33,12 @@ def export_folder(
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
+        ValueError: the dataset has dense labels, which a folder of each class cannot hold.
 
     >>> export_folder(dataset, Path("pictures"), categories=range(10))
     """
+    if dataset.labels:
+        raise ValueError(f"labels is {dataset.labels!r}; expected 'class' for folders of classes, or export_coco")
     names = dataset.classes
     total = sum(len(dataset.part_of(category)[0].instances) for category in categories)
     at_once, done = max(1, _BATCH_BYTES // (3 * dataset.spec.size**2)), 0

@@ -25,6 +25,7 @@ void bind_affine(nb::module_& module);
 void bind_contours(nb::module_& module);
 void bind_bezier(nb::module_& module);
 void bind_perlin(nb::module_& module);
+void bind_compose(nb::module_& module);
 void bind_given(nb::module_& module);
 void bind_published(nb::module_& module);
 void bind_published_spatial(nb::module_& module);
@@ -73,6 +74,7 @@ NB_MODULE(_core, module) {
   bind_contours(module);
   bind_bezier(module);
   bind_perlin(module);
+  bind_compose(module);
   bind_given(module);
   bind_published(module);
   bind_published_spatial(module);

@@ -96,7 +96,7 @@ struct Avx512 {
     const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
     return _mm512_mask_blend_epi32(0xAAAA, even, odd);
   }
-  static FDSL_MEMBER Mask at_least(Int a, Int b) { return _mm512_cmpge_epi32_mask(a, b); }
+  static FDSL_MEMBER Mask negative(Int a) { return _mm512_movepi32_mask(a); }
   // Of unsigned numbers.
   static FDSL_MEMBER Mask below(Int a, Int b) { return _mm512_cmplt_epu32_mask(a, b); }
   static FDSL_MEMBER Int select(Mask where, Int a, Int b) { return _mm512_mask_blend_epi32(where, b, a); }

@@ -101,9 +101,7 @@ struct Neon {
     const uint64x2_t low = vmull_u32(vget_low_u32(a), vget_low_u32(b)), high = vmull_high_u32(a, b);
     return vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high));
   }
-  static FDSL_MEMBER Mask at_least(Int a, Int b) {
-    return vcgeq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b));
-  }
+  static FDSL_MEMBER Mask negative(Int a) { return vcltzq_s32(vreinterpretq_s32_u32(a)); }
   // Of unsigned numbers.
   static FDSL_MEMBER Mask below(Int a, Int b) { return vcltq_u32(a, b); }
   static FDSL_MEMBER Int select(Mask where, Int a, Int b) { return vbslq_u32(where, a, b); }

@@ -76,7 +76,7 @@ struct Portable {
   static FDSL_MEMBER Int maximum(Int a, Int b) { return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b; }
   // The high half of the product of unsigned numbers.
   static FDSL_MEMBER Int multiply_high(Int a, Int b) { return static_cast<uint64_t>(a) * b >> 32; }
-  static FDSL_MEMBER Mask at_least(Int a, Int b) { return static_cast<int32_t>(a) >= static_cast<int32_t>(b); }
+  static FDSL_MEMBER Mask negative(Int a) { return static_cast<int32_t>(a) < 0; }
   // Of unsigned numbers.
   static FDSL_MEMBER Mask below(Int a, Int b) { return a < b; }
   static FDSL_MEMBER Int select(Mask where, Int a, Int b) { return where ? a : b; }

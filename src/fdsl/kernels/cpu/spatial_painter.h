@@ -120,8 +120,16 @@ SpatialMeasurement measure_spatial(const SpatialTask& task, float least) {
   using Model = SpatialModel<V>;
   using Float = typename V::Float;
   constexpr int W = V::WIDTH, FIRST = TRAJECTORIES / 4, G = W * V::GROUPS < FIRST ? V::GROUPS : FIRST / W;
-  const Painter<V, Model> painter(task);
-  const SpatialSystem& system = painter.model.system;
+  const Model model(task);
+  const SpatialSystem& system = model.system;
+  uint32_t seeds[TRAJECTORIES];
+  const auto seed = [&](int from, int to) {
+    const SpatialInstance& it = *task.instance;
+    for (int j = from; j < to; ++j)
+      seeds[j] =
+          nonzero(keyed_words(task.spec->seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j).word[0]);
+  };
+  seed(0, FIRST);
   const float far = __builtin_inff();
   const Float zero = V::set(0.0f), minus_one = V::set(-1.0f);
   // Seen from the start, which lies on the attractor: squares of small numbers lose little.
@@ -178,14 +186,16 @@ SpatialMeasurement measure_spatial(const SpatialTask& task, float least) {
   };
   result.extent = {far, -far, {}};
   const auto after = [&](int trajectories) {
-    if (trajectories != FIRST || least <= 0.0f) return true;
-    if (!conclude()) return false;
-    for (float variance : result.variance)
-      if (variance < 0.5f * least) return false;
+    if (trajectories != FIRST) return true;
+    if (least > 0.0f) {
+      if (!conclude()) return false;
+      for (float variance : result.variance)
+        if (variance < 0.5f * least) return false;
+    }
+    seed(FIRST, TRAJECTORIES);
     return true;
   };
-  walk<V, G, typename Model::Trajectories, typename Model::Maps>(system, painter.seeds, task.spec->points, each, last,
-                                                                 after);
+  walk<V, G, typename Model::Trajectories, typename Model::Maps>(system, seeds, task.spec->points, each, last, after);
   conclude();
   result.extent.low += 0.0f;  // no negative zero
   result.extent.high += 0.0f;
