@@ -6,7 +6,6 @@
 #include "cpu/given.h"
 #include "cpu/grid.h"
 #include "cpu/lanes_portable.h"
-#include "shared/affine_ifs.h"
 #include "shared/lines.h"
 
 namespace fdsl {
@@ -18,16 +17,14 @@ FDSL_INLINE void widen(Box& box, float x, float y) {
   box.y1 = y > box.y1 ? y : box.y1;
 }
 
-// Calls visit(i, u, v) for each point inside the window's rectangle; where(i) is its position.
+// Calls visit(i, u, v) for each point inside the window's rectangle; where(i) is its position in cells.
 template <class Where, class Visit>
-FDSL_INLINE void visit_points(const Window& w, const Box& box, int32_t count, Where where, Visit visit) {
-  const Placement& p = w.placement;
+FDSL_INLINE void visit_points(const Window& w, int32_t count, Where where, Visit visit) {
   const double u0 = w.u0 + MARGIN, u1 = w.u1 + MARGIN, v0 = w.v0 + MARGIN, v1 = w.v1 + MARGIN;
   for (int32_t i = 0; i < count; ++i) {
     const Position at = where(i);
-    const double x = at.x - box.x0, y = at.y - box.y0;
-    const double u = p.m00 * x + p.m01 * y + p.t0, v = p.m10 * x + p.m11 * y + p.t1;
-    if (u >= u0 && u < u1 && v >= v0 && v < v1) visit(i, static_cast<int32_t>(u), static_cast<int32_t>(v));
+    if (at.x >= u0 && at.x < u1 && at.y >= v0 && at.y < v1)
+      visit(i, static_cast<int32_t>(at.x), static_cast<int32_t>(at.y));
   }
 }
 
@@ -38,21 +35,33 @@ void draw_given_points(const GivenPointsTask& task, void* scratch) {
   const GivenPoints& it = *task.instance;
   const float* points = task.points;
   const bool flat = it.dimensions == 2;
-  Camera camera = {};
   Box box = {-1.0f, 1.0f, -1.0f, 1.0f};  // what the camera sees
   if (flat) {
     box = {points[0], points[0], points[1], points[1]};
     for (int64_t i = 0; i < it.points; ++i) widen(box, points[2 * i], points[2 * i + 1]);
-  } else {
-    camera.look_at(points, it.points, it.turns);
   }
-  const Window w = place_from_corner(spec, it, box);
+  const Window w = flat ? place_from_corner(spec, it, box) : place_window(spec, it, box);
+  const Placement& p = w.placement;
   const Grid grid(w, it, spec.size, spec.size + 2 * MARGIN);
+  SpatialPlacement camera = {};
+  if (!flat) camera = place_camera(extent_of(points, it.points), it.turns, 0, p);
+  const auto in_plane = [&](int64_t i) {
+    const double x = static_cast<double>(points[2 * i]) - box.x0, y = static_cast<double>(points[2 * i + 1]) - box.y0;
+    return Position{p.m00 * x + p.m01 * y + p.t0, p.m10 * x + p.m11 * y + p.t1};
+  };
+  // No point comes nearer to the camera than 1.1: none is farther than 2 sqrt 2 from the centre.
+  const auto in_space = [&](int64_t i) {
+    double seen[3];
+    for (int row = 0; row < 3; ++row)
+      seen[row] = camera.m[row][0] * points[3 * i] + camera.m[row][1] * points[3 * i + 1] +
+                  camera.m[row][2] * points[3 * i + 2] + camera.t[row];
+    return Position{seen[0] / seen[2], seen[1] / seen[2]};
+  };
   const auto visit_all = [&](auto visit) {
     if (flat)
-      visit_points(w, box, it.points, [&](int64_t i) { return Position{points[2 * i], points[2 * i + 1]}; }, visit);
+      visit_points(w, it.points, in_plane, visit);
     else
-      visit_points(w, box, it.points, [&](int64_t i) { return camera.see(points + 3 * i); }, visit);
+      visit_points(w, it.points, in_space, visit);
   };
   const size_t cells = static_cast<size_t>(grid.rows) * grid.stride;
   if (spec.draw == DRAW_PATCH_PER_POINT) {

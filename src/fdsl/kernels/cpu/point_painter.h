@@ -231,12 +231,7 @@ FDSL_INLINE void draw_window(const Painter& painter, const Window& w, const Spec
     std::memset(stamped, 0, cells);
     const bool colored = spec.color == COLOR_COLOR;
     painter.visit_in_order(w, [&](int step, int, uint32_t u, uint32_t v, uint32_t r) __attribute__((always_inline)) {
-      const uint32_t pattern = 1 + ((r >> 16) * 511 >> 16);  // nine bits, not all zero
-      const uint8_t value = colored ? 1 + step % HUES : 1;
-      uint8_t* centre = stamped + grid.index(u, v);
-      for (int cell = 0; cell < 9; ++cell)
-        centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] =
-            pattern >> cell & 1 ? value : 0;
+      stamp_patch(stamped, grid, u, v, r, colored ? 1 + step % HUES : 1);
     });
     write_cells(stamped, grid, spec.size, palette, out, [](uint8_t cell) { return cell; });
     return;
@@ -253,14 +248,7 @@ FDSL_INLINE void draw_window(const Painter& painter, const Window& w, const Spec
                                   __attribute__((always_inline)) { ++numbers[grid.index(u, v)]; });
   if (spec.draw == DRAW_PATCH) {
     uint32_t* grown = numbers + cells;
-    std::memcpy(grown, numbers, cells * sizeof *numbers);
-    for_neighbours(it.neighbours, grid, [&](int down, int right) {
-      for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
-        uint32_t* to = grown + row * grid.stride;
-        const uint32_t* from = numbers + (row - down) * grid.stride - right;
-        for (int i = MARGIN; i < grid.stride - MARGIN; ++i) to[i] = from[i] > to[i] ? from[i] : to[i];
-      }
-    });
+    dilate_numbers(numbers, grown, grid, it.neighbours);
     numbers = grown;
   }
   if (spec.color == COLOR_COLOR)

@@ -2,7 +2,7 @@
 // for: what a user's own formula hands over. Placed in double, rounded product by product.
 #pragma once
 
-#include "picture.h"
+#include "camera.h"
 
 namespace fdsl {
 
@@ -23,42 +23,23 @@ struct Position {
   double x, y;
 };
 
-// A camera at distance 4 with a field of view of 45 degrees, looking at the centroid of points that were scaled to
-// [-1, 1] over all coordinates (Yamada et al., MV-FractalDB). The
-// direction of sight is the x axis, turned about the y axis, which stays upright.
-struct Camera {
-  double low, scale, centroid[3], sine, cosine;
-
-  FDSL_MEMBER void look_at(const float* points, int32_t count, uint32_t turns) {
-    float least = points[0], most = points[0];
-    for (int64_t i = 0; i < int64_t{3} * count; ++i) {
-      least = points[i] < least ? points[i] : least;
-      most = points[i] > most ? points[i] : most;
-    }
-    low = least;
-    const double width = static_cast<double>(most) - low;
-    scale = width > 0.0 ? 2.0 / width : 0.0;
-    // Sums of integers, 2^-32 each: no order of summing changes them.
-    for (int axis = 0; axis < 3; ++axis) {
-      int64_t sum = 0;
-      for (int32_t i = 0; i < count; ++i)
-        sum += static_cast<int64_t>((points[int64_t{3} * i + axis] - low) * scale * 0x1p32);
-      centroid[axis] = static_cast<double>(sum) / count * 0x1p-32;
-    }
-    const SineCosine angle = sine_cosine(turns);
-    sine = angle.sine;
-    cosine = angle.cosine;
+// How far points in space reach, and their centre of mass.
+FDSL_INLINE Extent extent_of(const float* points, int32_t count) {
+  Extent extent = {points[0], points[0], {}};
+  for (int64_t i = 0; i < int64_t{3} * count; ++i) {
+    extent.low = points[i] < extent.low ? points[i] : extent.low;
+    extent.high = points[i] > extent.high ? points[i] : extent.high;
   }
-
-  // In [-1, 1] where the camera sees it. No point comes nearer than 1.1: none is farther than 2 sqrt 2 from the
-  // centroid.
-  FDSL_MEMBER Position see(const float* point) const {
-    const double x = (point[0] - low) * scale - centroid[0], y = (point[1] - low) * scale - centroid[1];
-    const double z = (point[2] - low) * scale - centroid[2];
-    const double half = (4.0 + cosine * x - sine * z) * 0.41421356237309503;  // tangent of half the field of view
-    return {(sine * x + cosine * z) / half, y / half};
+  const double low = extent.low, width = static_cast<double>(extent.high) - low;
+  const double scale = width > 0.0 ? 0x1p32 / width : 0.0;
+  // Sums of integers: no order of summing changes them.
+  for (int axis = 0; axis < 3; ++axis) {
+    int64_t sum = 0;
+    for (int32_t i = 0; i < count; ++i) sum += static_cast<int64_t>((points[int64_t{3} * i + axis] - low) * scale);
+    extent.centre[axis] = static_cast<float>(low + static_cast<double>(sum) / count * 0x1p-32 * width);
   }
-};
+  return extent;
+}
 
 // The window of coordinates that count from the box's first corner: what lies far from zero loses no digits.
 FDSL_INLINE Window place_from_corner(const Spec& spec, const Key& it, const Box& box) {
