@@ -84,14 +84,13 @@ class SegmentPainter {
   int32_t size_;
 };
 
-// One channel of the output from the canvas; entry(cell) is its value.
-template <class Entry>
-FDSL_INLINE void write_canvas(const uint8_t* canvas, int size, bool mirror, uint8_t* out, Entry entry) {
+// One channel of the output, from the canvas through a table.
+FDSL_INLINE void write_canvas(const uint8_t* canvas, int size, bool mirror, const uint8_t* value, uint8_t* out) {
   for (int row = 0; row < size; ++row, canvas += size, out += size)
     if (mirror)
-      for (int column = 0; column < size; ++column) out[column] = entry(canvas[size - 1 - column]);
+      for (int column = 0; column < size; ++column) out[column] = value[canvas[size - 1 - column]];
     else
-      for (int column = 0; column < size; ++column) out[column] = entry(canvas[column]);
+      for (int column = 0; column < size; ++column) out[column] = value[canvas[column]];
 }
 
 // The vertices of one picture, a row of numbers for each of what they are.
@@ -207,13 +206,14 @@ void draw_contours(const ContourTask& task, void* memory) {
 
   for (int c = in_place; c < palette.channels; ++c) {
     uint8_t* const out = task.out + c * pixels;
-    const uint8_t* const value = palette.value + c;
-    if (in_place)
+    if (in_place) {
       std::memcpy(out, canvas, pixels);
-    else if (gray)
-      write_canvas(canvas, spec.size, mirror, out, [](uint8_t held) { return held; });
-    else
-      write_canvas(canvas, spec.size, mirror, out, [&](uint8_t held) { return value[held * palette.channels]; });
+      continue;
+    }
+    uint8_t value[256] = {};
+    for (uint32_t i = 0; i < (gray ? 256 : 1 + HUES); ++i)
+      value[i] = gray ? static_cast<uint8_t>(i) : palette.value[i * palette.channels + c];
+    write_canvas(canvas, spec.size, mirror, value, out);
   }
 }
 
