@@ -1,11 +1,11 @@
 // Drawing one picture of radial contours on one CPU thread, over any lane type. Each instruction set compiles this in
 // its own file.
 //
-// What bounds it: a VisualAtom of 512x512 has 60,000 segments of some five pixels. V::WIDTH vertices step side by side,
-// and so do V::WIDTH segments, pixel by pixel; the pixels of one line have one value, so that their order does not
-// matter, and their indices go into one list. Of 7 ns a segment on AVX-512, 1 goes to the vertices with their noise, 1
-// to what crosses the edge, 2 to the steps along the segments, and the rest to one byte stored per pixel, into the L2
-// cache.
+// What bounds it: a VisualAtom of 512x512 has 60,000 segments, of which some four pixels are seen. V::WIDTH vertices
+// step side by side, and so do V::WIDTH segments, pixel by pixel; the pixels of one line have one value, so that their
+// order does not matter, and their indices go into one list. Of 7 ns a segment on AVX-512, 1 goes to the vertices with
+// their noise, 1 to what crosses the edge, 2 to the steps along the segments, and the rest to one byte stored per
+// pixel, into the L2 cache.
 #pragma once
 
 #include <cstring>
@@ -84,107 +84,136 @@ class SegmentPainter {
   int32_t size_;
 };
 
-// One channel of the output from the canvas; entry(cell) is its value.
-template <class Entry>
-FDSL_INLINE void write_canvas(const uint8_t* canvas, int size, bool mirror, uint8_t* out, Entry entry) {
+// One channel of the output, from the canvas through a table.
+FDSL_INLINE void write_canvas(const uint8_t* canvas, int size, bool mirror, const uint8_t* value, uint8_t* out) {
   for (int row = 0; row < size; ++row, canvas += size, out += size)
     if (mirror)
-      for (int column = 0; column < size; ++column) out[column] = entry(canvas[size - 1 - column]);
+      for (int column = 0; column < size; ++column) out[column] = value[canvas[size - 1 - column]];
     else
-      for (int column = 0; column < size; ++column) out[column] = entry(canvas[column]);
+      for (int column = 0; column < size; ++column) out[column] = value[canvas[column]];
+}
+
+// The vertices of one picture, a row of numbers for each of what they are.
+template <class V>
+struct Vertices {
+  using Float = typename V::Float;
+  using Int = typename V::Int;
+
+  int count;
+  float *x, *y, *minus_cosine, *minus_sine, *bend;
+  uint32_t *state_x, *state_y, *column, *line;  // the last two: the pixel that each lies at
+
+  FDSL_MEMBER Vertices(const ContourInstance& it, uint64_t seed, uint32_t* words, size_t row) : count(it.vertices) {
+    std::memset(words, 0, ContourScratch::ROWS * row * sizeof *words);
+    float** const numbers[] = {&x, &y, &minus_cosine, &minus_sine, &bend};
+    uint32_t** const wholes[] = {&state_x, &state_y, &column, &line};
+    for (float** to : numbers) {
+      *to = reinterpret_cast<float*>(words);
+      words += row;
+    }
+    for (uint32_t** to : wholes) {
+      *to = words;
+      words += row;
+    }
+    for (int i = 0; i < count; ++i) {
+      const Vertex v = make_vertex(it, seed, i);
+      x[i] = v.x;
+      y[i] = v.y;
+      minus_cosine[i] = v.minus_cosine;
+      minus_sine[i] = v.minus_sine;
+      bend[i] = v.bend;
+      state_x[i] = v.state_x;
+      state_y[i] = v.state_y;
+    }
+  }
+
+  // Moves them and finds their pixels; the first comes after the last once more.
+  FDSL_MEMBER void step(Float gain, const typename V::Slopes& slopes, const ContourPlacement& placement) {
+    for (int i = 0; i < count; i += V::WIDTH) {
+      Int across = V::load(state_x + i), along = V::load(state_y + i), u, v;
+      const Float by = V::load(bend + i);
+      const Float to_x = V::fma(V::load(minus_cosine + i), push<V>(across, gain, by, slopes), V::load(x + i));
+      const Float to_y = V::fma(V::load(minus_sine + i), push<V>(along, gain, by, slopes), V::load(y + i));
+      V::store(state_x + i, across);
+      V::store(state_y + i, along);
+      V::store(x + i, to_x);
+      V::store(y + i, to_y);
+      place_points<V>(placement, to_x, to_y, u, v);
+      V::store(column + i, u);
+      V::store(line + i, v);
+    }
+    column[count] = column[0];
+    line[count] = line[0];
+  }
+};
+
+// Lines in the ground's colour, anywhere in the plane.
+template <class V>
+void draw_breaks(const ContourInstance& it, const Spec& spec, uint8_t ground, SegmentPainter<V>& painter) {
+  constexpr int W = V::WIDTH;
+  bool mirror;
+  const ContourPlacement plane(spec, it, 0.0, 0.0, &mirror);
+  for (int first = 0; first < it.breaks; first += W) {
+    const int count = it.breaks - first < W ? it.breaks - first : W;
+    float end[4][W] = {};
+    uint32_t pixel[4][W];
+    for (int i = 0; i < count; ++i) {
+      float ends[4];
+      break_ends(it, spec.seed, first + i, ends);
+      for (int k = 0; k < 4; ++k) end[k][i] = ends[k];
+    }
+    for (int k = 0; k < 4; k += 2) {
+      typename V::Int u, v;
+      place_points<V>(plane, V::load(end[k]), V::load(end[k + 1]), u, v);
+      V::store(pixel[k], u);
+      V::store(pixel[k + 1], v);
+    }
+    painter.draw(pixel[0], pixel[1], pixel[2], pixel[3], count, ground);
+  }
+  painter.finish(ground);
 }
 
 template <class V>
 void draw_contours(const ContourTask& task, void* memory) {
-  using Int = typename V::Int;
-  using Float = typename V::Float;
-  constexpr int W = V::WIDTH;
   const Spec& spec = *task.spec;
   const ContourInstance& it = *task.instance;
-  const int size = spec.size, vertices = it.vertices;
+  const ContourScratch scratch(spec.size, it.vertices);
   uint32_t* const words = static_cast<uint32_t*>(memory);
-  const ContourScratch scratch(size, vertices);
-  float* const row = reinterpret_cast<float*>(words + scratch.canvas);
-  const size_t width = scratch.vertex_row;
-  float *const x = row, *const y = x + width, *const minus_cosine = y + width, *const minus_sine = minus_cosine + width,
-               *const bend = minus_sine + width;
-  uint32_t *const state_x = words + scratch.canvas + 5 * width, *const state_y = state_x + width,
-                  *const column = state_y + width, *const line_row = column + width;
-
   bool mirror;
   const ContourPlacement placement(spec, it, it.centre[0], it.centre[1], &mirror);
+
   // A grey canvas holds the values themselves, and where nothing is mirrored it is the output's first channel.
   const Palette& palette = task.palette;
   const bool gray = spec.color == COLOR_GRAY, in_place = gray && !mirror;
-  const auto pixel = [&](uint8_t entry) { return gray ? palette.value[entry * palette.channels] : entry; };
-  const size_t pixels = static_cast<size_t>(size) * size;
+  const auto cell = [&](uint8_t entry) { return gray ? palette.value[entry * palette.channels] : entry; };
+  const size_t pixels = static_cast<size_t>(spec.size) * spec.size;
   uint8_t* const canvas = in_place ? task.out : reinterpret_cast<uint8_t*>(words);
-  std::memset(canvas, pixel(0), pixels);
-  SegmentPainter<V> painter(canvas, words + scratch.list, size);
+  std::memset(canvas, cell(0), pixels);
 
-  std::memset(row, 0, ContourScratch::VERTEX_ROWS * width * 4);
-  for (int i = 0; i < vertices; ++i) {
-    const Vertex v = make_vertex(it, spec.seed, i);
-    x[i] = v.x;
-    y[i] = v.y;
-    minus_cosine[i] = v.minus_cosine;
-    minus_sine[i] = v.minus_sine;
-    bend[i] = v.bend;
-    state_x[i] = v.state_x;
-    state_y[i] = v.state_y;
-  }
+  Vertices<V> vertices(it, spec.seed, words + scratch.canvas, scratch.row);
+  SegmentPainter<V> painter(canvas, words + scratch.canvas + ContourScratch::ROWS * scratch.row, spec.size);
   const typename V::Slopes slopes;
-  const Float gain = V::set(static_cast<float>(it.gain * NOISE_SCALE));
+  const typename V::Float gain = V::set(static_cast<float>(it.gain * NOISE_SCALE));
   for (int line = 0; line < it.lines; ++line) {
-    for (int i = 0; i < vertices; i += W) {
-      Int sx = V::load(state_x + i), sy = V::load(state_y + i), u, v;
-      const Float shift = V::load(bend + i);
-      const Float nx = V::fma(V::load(minus_cosine + i), push<V>(sx, gain, shift, slopes), V::load(x + i));
-      const Float ny = V::fma(V::load(minus_sine + i), push<V>(sy, gain, shift, slopes), V::load(y + i));
-      V::store(state_x + i, sx);
-      V::store(state_y + i, sy);
-      V::store(x + i, nx);
-      V::store(y + i, ny);
-      place_points<V>(placement, nx, ny, u, v);
-      V::store(column + i, u);
-      V::store(line_row + i, v);
-    }
-    column[vertices] = column[0];
-    line_row[vertices] = line_row[0];
-    const uint8_t value = pixel(line_shade(it, spec.seed, line));
-    for (int i = 0; i < vertices; i += W)
-      painter.draw(column + i, line_row + i, column + i + 1, line_row + i + 1, vertices - i, value);
+    vertices.step(gain, slopes, placement);
+    const uint8_t value = cell(line_shade(it, spec.seed, line));
+    const uint32_t *const column = vertices.column, *const row = vertices.line;
+    for (int i = 0; i < it.vertices; i += V::WIDTH)
+      painter.draw(column + i, row + i, column + i + 1, row + i + 1, it.vertices - i, value);
     painter.finish(value);
   }
-  if (it.breaks > 0) {
-    const ContourPlacement plane(spec, it, 0.0, 0.0, &mirror);
-    for (int line = 0; line < it.breaks; line += W) {
-      const int count = it.breaks - line < W ? it.breaks - line : W;
-      float end[4][W] = {};
-      uint32_t at[4][W];
-      for (int i = 0; i < count; ++i) {
-        float ends[4];
-        break_ends(it, spec.seed, line + i, ends);
-        for (int k = 0; k < 4; ++k) end[k][i] = ends[k];
-      }
-      for (int k = 0; k < 4; k += 2) {
-        Int u, v;
-        place_points<V>(plane, V::load(end[k]), V::load(end[k + 1]), u, v);
-        V::store(at[k], u);
-        V::store(at[k + 1], v);
-      }
-      painter.draw(at[0], at[1], at[2], at[3], count, pixel(0));
-    }
-    painter.finish(pixel(0));
-  }
+  if (it.breaks > 0) draw_breaks<V>(it, spec, cell(0), painter);
+
   for (int c = in_place; c < palette.channels; ++c) {
     uint8_t* const out = task.out + c * pixels;
-    if (in_place)
+    if (in_place) {
       std::memcpy(out, canvas, pixels);
-    else if (gray)
-      write_canvas(canvas, size, mirror, out, [](uint8_t value) { return value; });
-    else
-      write_canvas(canvas, size, mirror, out, [&](uint8_t cell) { return palette.value[cell * palette.channels + c]; });
+      continue;
+    }
+    uint8_t value[256] = {};
+    for (uint32_t i = 0; i < (gray ? 256 : 1 + HUES); ++i)
+      value[i] = gray ? static_cast<uint8_t>(i) : palette.value[i * palette.channels + c];
+    write_canvas(canvas, spec.size, mirror, value, out);
   }
 }
 

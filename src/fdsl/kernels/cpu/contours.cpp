@@ -16,7 +16,7 @@ void draw_contour_batch(const Kernel& kernel, const ContourInstance* instances, 
     it.breaks = std::clamp(it.breaks, 0, MAX_BREAKS);
     most = std::max(most, it.vertices);
   }
-  const size_t words = ContourScratch(batch.spec.size, most).words / 2 + 1;
+  const size_t words = (ContourScratch(batch.spec.size, most).words() + 1) / 2;
   share(batch.count, batch.threads, words, [&](size_t i, void* scratch) {
     kernel.draw_contours({&batch.spec, &sound[i], batch.palette, batch.picture(i)}, scratch);
   });

@@ -17,16 +17,17 @@ struct ContourTask {
   uint8_t* out;
 };
 
-// How a thread's scratch is used, in words of four bytes: a canvas of bytes, the vertices, a list of pixels.
+// A thread's scratch, in words of four bytes: a canvas of bytes, rows of what the vertices are, a list of pixels.
 struct ContourScratch {
-  size_t canvas, vertex_row, list, words;
+  static constexpr size_t ROWS = 9;
+  size_t canvas, row, list;
 
+  // Vertices are read in whole registers, from the second one on too.
   FDSL_MEMBER ContourScratch(int size, int vertices)
-      : canvas((static_cast<size_t>(size) * size + 63) / 64 * 16),
-        vertex_row((static_cast<size_t>(vertices) + 2 * WIDEST) / WIDEST * WIDEST),
-        list(canvas + VERTEX_ROWS * vertex_row),
-        words(list + FEW_PIXELS + WIDEST * (static_cast<size_t>(size) + 1)) {}
-  static constexpr int VERTEX_ROWS = 9;
+      : canvas((static_cast<size_t>(size) * size + 3) / 4),
+        row(static_cast<size_t>(vertices) + 2 * WIDEST),
+        list(FEW_PIXELS + WIDEST * (static_cast<size_t>(size) + 1)) {}
+  FDSL_MEMBER size_t words() const { return canvas + ROWS * row + list; }
 };
 
 void draw_contour_batch(const Kernel& kernel, const ContourInstance* instances, const Batch& batch);
