@@ -468,8 +468,8 @@ def _read_only(array: Array) -> Array:
 def _parse_category(file: Path) -> list[list[float]]:
     """The maps of one category as rows of parameters and p; errors name the file and the row."""
     rows: list[list[float]] = []
-    # By their columns: "a … f, p".
-    layouts = {parameters + 1: f"a … {'abcdefghijkl'[parameters - 1]}, p" for parameters, _ in _CSV_LAYOUTS.values()}
+    # By their columns: "a, b, c, d, e, f, p".
+    layouts = {parameters + 1: ", ".join("abcdefghijkl"[:parameters] + "p") for parameters, _ in _CSV_LAYOUTS.values()}
     expected = " or ".join(f"{columns} ({names})" for columns, names in layouts.items())
     try:
         with file.open(encoding="utf-8-sig") as stream:
