@@ -67,7 +67,8 @@ class Catalog:
         variation: setting s of the parameter variations, 0.4 as published; None where the family has no such setting.
         shrink: uint8 (C, R) for R weight rows, in eighths: 8 leaves a variation as it is, 0 leaves none of it. None
             where the family has no weight rows; so are the boxes.
-        boxes: float32 (C, R, 4): x0, x1, y0, y1 that the probe of each (category, weight row) filled; in space 6.
+        boxes: float32 (C, R, 4): x0, x1, y0, y1 that the probe of each (category, weight row) filled; in space
+            (C, R, 5): least and largest coordinate of all three axes together, and the centre of mass.
         settings: how it was made, in terms of JSON; not part of the digest.
         path: the safetensors file behind it, if there is one.
 
