@@ -87,7 +87,8 @@ class RenderSpec:
     """How pictures are drawn.
 
     What is None is the family's own; a Dataset's spec has it filled in. fractaldb: 100,000 points, "patch", "gray",
-    pad 6, fit "own"; exfractaldb: 10,000 points, "point", "white", fit "own", no pad. What a family does not have, it rejects by name.
+    pad 6, fit "own"; exfractaldb: 10,000 points, "point", "white", fit "own". What a family does not have, it rejects
+    by name.
 
     Args:
         size: pixels of a side, 1 to 4,096.
