@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fdsl import published
 from fdsl.candidates import search
 from fdsl.catalogs import Catalog, catalog
+from fdsl.compositions import Composition
 from fdsl.datasets import Dataset
+from fdsl.families.user import family
+from fdsl.mixing import MixedDataset, mix
 from fdsl.order import EpochBatches, EpochOrder
 from fdsl.rendering import Crop, RandomView, RenderSpec
 
@@ -20,14 +23,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Catalog",
+    "Composition",
     "Crop",
     "Dataset",
     "EpochBatches",
     "EpochOrder",
     "Feed",
+    "MixedDataset",
     "RandomView",
     "RenderSpec",
     "catalog",
+    "family",
+    "mix",
     "published",
     "search",
 ]

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fdsl._core import MAX_MAPS
 from fdsl.families import family_named
-from fdsl.families.protocol import SHRINK_STEPS, ProbedFamily
+from fdsl.families.protocol import SHRINK_STEPS, Family, ProbedFamily
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -157,9 +157,11 @@ class Catalog:
         return hash(self.digest)
 
     def __reduce__(self) -> tuple[Callable[..., Catalog], tuple[object, ...]]:
+        # The family comes first: to unpickle a user's own is to import what registers it.
+        family = family_named(self.family)
         if self.path is not None:
-            return _reopen, (str(self.path), self.digest)
-        return Catalog, (self.family, dict(self.params), self.variation, self.shrink, self.boxes, self.settings)
+            return _reopen, (family, str(self.path), self.digest)
+        return _remake, (family, dict(self.params), self.variation, self.shrink, self.boxes, self.settings)
 
     @classmethod
     def load(cls, file: str | os.PathLike[str], verify: bool = False) -> Catalog:
@@ -450,7 +452,12 @@ def _wait_for(lock: int, file: Path) -> None:
         pass
 
 
-def _reopen(path: str, digest: str) -> Catalog:
+def _remake(family: Family, *content: Any) -> Catalog:
+    """Unpickles a catalog that has no file."""
+    return Catalog(family.name, *content)
+
+
+def _reopen(family: Family, path: str, digest: str) -> Catalog:
     """Unpickles a file-backed catalog; the file may have been replaced meanwhile."""
     found = Catalog.load(path)
     if found.digest != digest:

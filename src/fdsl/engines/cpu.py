@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, Drawing, SpatialSystems
+from fdsl.primitives import (
+    AffineSystems,
+    BezierCurves,
+    Contours,
+    Drawing,
+    Fields,
+    GradientNoise,
+    Points,
+    Polylines,
+    SpatialSystems,
+)
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -100,24 +109,63 @@ def draw(
         out: where to.
         threads: that share the batch.
     """
+    kernel, common = kernel_name(), (_bytes(drawing.records), _record(spec, seed), palette, out, threads)
     match drawing:
-        case AffineSystems():
-            _draw_systems(_core.draw_affine, drawing, spec, palette, seed, out, threads)
-        case SpatialSystems():
-            _draw_systems(_core.draw_spatial, drawing, spec, palette, seed, out, threads)
+        case AffineSystems(params=params):
+            _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case SpatialSystems(params=params):
+            _core.draw_spatial(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case BezierCurves(params=params):
+            _core.draw_bezier(kernel, params["control_points"], params["curves"], drawing.weights, *common)
+        case Contours():
+            _core.draw_contours(kernel, *common)
+        case GradientNoise(params=params):
+            _core.draw_perlin(kernel, params["frequencies"], *common)
+        case Points():
+            _core.draw_points(kernel, drawing.coordinates, *common)
+        case Polylines():
+            _core.draw_polylines(kernel, drawing.vertices, drawing.ends, *common)
+        case Fields():
+            _draw_fields(drawing, *common[:4])
 
 
-def _draw_systems(
-    kernel: Callable[..., None],
-    drawing: AffineSystems | SpatialSystems,
-    spec: RenderSpec,
+def _draw_fields(
+    drawing: Fields,
+    keys: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
     palette: NDArray[np.uint8],
-    seed: int,
     out: NDArray[np.uint8],
+) -> None:
+    # Python's own work, picture by picture: threads would wait for each other.
+    for i, picture in enumerate(out):
+        x, y = np.empty((2, *picture.shape[1:]))
+        _core.pixel_centres(keys[i : i + 1], spec, x, y)
+        levels = drawing.levels(i, x, y)
+        for plane, values in zip(picture, palette.T, strict=True):
+            np.take(values, levels, out=plane, mode="clip")
+
+
+def compose(
+    pixels: NDArray[np.uint8],
+    objects: NDArray[np.void],
+    ground: NDArray[np.uint8],
+    opaque: bool,
+    out: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
     threads: int,
 ) -> None:
-    tables = (drawing.params[name] for name in ("affine", "probability", "maps"))
-    kernel(kernel_name(), *tables, _bytes(drawing.records), _record(spec, seed), palette, out, threads)
+    """Pastes drawn objects onto canvases, those behind first, and fills in the box and pixels that are seen of each.
+
+    Args:
+        pixels: of all objects, uint8 (P,): from its offset on, an object's are (channels, side, side).
+        objects: compositions.OBJECT (N,), C-contiguous, picture by picture.
+        ground: uint8 (channels,), what canvases are filled with; the pixels of an object that equal it cover nothing.
+        opaque: or all of them do.
+        out: canvases, uint8 (B, channels, size, size), C-contiguous.
+        masks: uint8 (N, size, size), C-contiguous: 1 where an object is seen, else 0; or (0, size, size) for none.
+        threads: that share the batch.
+    """
+    _core.compose(pixels, _bytes(objects), ground, opaque, out, masks, threads)
 
 
 def measure(

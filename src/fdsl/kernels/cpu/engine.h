@@ -31,6 +31,11 @@ struct Batch {
 template <class Instance>
 struct PointTask;
 struct AffineInstance;
+struct ContourTask;
+struct BezierTask;
+struct PerlinTask;
+struct GivenPointsTask;
+struct GivenPolylinesTask;
 struct Measurement;
 struct SpatialInstance;
 struct SpatialMeasurement;
@@ -42,6 +47,11 @@ struct Kernel {
   Measurement (*measure_affine)(const PointTask<AffineInstance>&, int32_t enough, void* scratch);
   void (*draw_spatial)(const PointTask<SpatialInstance>&, void* scratch);
   SpatialMeasurement (*measure_spatial)(const PointTask<SpatialInstance>&, float least);
+  void (*draw_contours)(const ContourTask&, void* scratch);
+  void (*draw_bezier)(const BezierTask&);
+  void (*draw_perlin)(const PerlinTask&, void* scratch);
+  void (*draw_given_points)(const GivenPointsTask&, void* scratch);
+  void (*draw_given_polylines)(const GivenPolylinesTask&, void* scratch);
 };
 
 extern const Kernel kernel_portable;
