@@ -41,15 +41,15 @@ def search(
     than 30,000 with 50,000, is rejected then (fewer still, in proportion, for rates under 0.2).
 
     One of exfractaldb is kept if, scaled so that its coordinates span 2 and with 10,000 points, each axis has a
-    variance over `variance` (category_search.py of Kataoka et al., CVPR 2022), and if it grows no more than tenfold
-    with 100,000 points. One that has less than half of that variance on an axis after a fourth of the trajectories is
-    rejected then.
+    variance over `variance` (category_search.py of Kataoka et al., CVPR 2022), and over half of that with 100,000
+    points. One that has less than half of that variance on an axis after a fourth of the trajectories is rejected
+    then.
 
     Args:
         family: its name, such as "fractaldb".
         categories: how many to find.
         seed: keys the candidates.
-        max_candidates: give up after so many; None is 1,000 a category and at least 100,000.
+        max_candidates: give up after so many; None is 1,000 a category (by variance 20,000) and at least 100,000.
         threads: None uses the processors there are.
         progress: called with (what, done, total).
         settings: what only some families have. fractaldb: fill_rate = 0.2 (hit pixels / all pixels; what 100,000 points
@@ -89,7 +89,7 @@ def search(
     for name, value in (("max_candidates", max_candidates), ("threads", threads)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1, or None")
-    max_candidates = max_candidates or max(100_000, 1000 * categories)
+    max_candidates = max_candidates or max(100_000, (criterion.patience if criterion else 1_000) * categories)
     threads = threads or cpu.default_threads()
 
     kept: list[dict[str, NDArray[Any]]] = []

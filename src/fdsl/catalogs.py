@@ -67,7 +67,8 @@ class Catalog:
         variation: setting s of the parameter variations, 0.4 as published; None where the family has no such setting.
         shrink: uint8 (C, R) for R weight rows, in eighths: 8 leaves a variation as it is, 0 leaves none of it. None
             where the family has no weight rows; so are the boxes.
-        boxes: float32 (C, R, 4): x0, x1, y0, y1 that the probe of each (category, weight row) filled; in space 6.
+        boxes: float32 (C, R, 4): x0, x1, y0, y1 that the probe of each (category, weight row) filled; in space
+            (C, R, 5): least and largest coordinate of all three axes together, and the centre of mass.
         settings: how it was made, in terms of JSON; not part of the digest.
         path: the safetensors file behind it, if there is one.
 
@@ -475,8 +476,8 @@ def _read_only(array: Array) -> Array:
 def _parse_category(file: Path) -> list[list[float]]:
     """The maps of one category as rows of parameters and p; errors name the file and the row."""
     rows: list[list[float]] = []
-    # By their columns: "a … f, p".
-    layouts = {parameters + 1: f"a … {'abcdefghijkl'[parameters - 1]}, p" for parameters, _ in _CSV_LAYOUTS.values()}
+    # By their columns: "a, b, c, d, e, f, p".
+    layouts = {parameters + 1: ", ".join("abcdefghijkl"[:parameters] + "p") for parameters, _ in _CSV_LAYOUTS.values()}
     expected = " or ".join(f"{columns} ({names})" for columns, names in layouts.items())
     try:
         with file.open(encoding="utf-8-sig") as stream:

@@ -87,7 +87,8 @@ class RenderSpec:
     """How pictures are drawn.
 
     What is None is the family's own; a Dataset's spec has it filled in. fractaldb: 100,000 points, "patch", "gray",
-    pad 6, fit "own". What a family does not have, it rejects by name.
+    pad 6, fit "own"; exfractaldb: 10,000 points, "point", "white", fit "own". What a family does not have, it rejects
+    by name.
 
     Args:
         size: pixels of a side, 1 to 4,096.
@@ -101,8 +102,8 @@ class RenderSpec:
         fit: "own" scales to the picture's own bounding box (within its probe's); "stored" to the probe's, in half the
             time, and drops points outside. Other pixels, so part of the spec.
         view: None for the whole picture, or a `Crop` or `RandomView` of it.
-        options: what only one family has; fractaldb: {"instance_rule": "published"}; rcdb: {"broken_contours": 1000},
-            lines in the ground's colour across the picture.
+        options: what only some families have; fractaldb, exfractaldb: {"instance_rule": "published"}; rcdb:
+            {"broken_contours": 1000}, lines in the ground's colour across the picture.
 
     Raises:
         ValueError: an argument is out of its range, or two contradict each other.

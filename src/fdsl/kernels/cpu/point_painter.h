@@ -91,19 +91,19 @@ struct Painter {
     if (cells <= LARGEST_BYTE_GRID) {
       uint8_t* bytes = reinterpret_cast<uint8_t*>(bits + cells / 64);
       std::memset(bytes, 0, cells);
-      hit_cells(w, grid, points, [=](uint32_t i) __attribute__((always_inline)) { bytes[i] = 1; });
+      hit_cells<true>(w, grid, points, [=](uint32_t i) __attribute__((always_inline)) { bytes[i] = 1; });
       for (size_t i = 0; i < cells / 64; ++i) bits[i] = V::gather(bytes + 64 * i);
     } else {
       std::memset(bits, 0, cells / 8);
-      hit_cells(w, grid, points,
-                [=](uint32_t i) __attribute__((always_inline)) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
+      hit_cells<false>(w, grid, points,
+                       [=](uint32_t i) __attribute__((always_inline)) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
     }
     bits[0] &= ~uint64_t{1};  // cell 0, which an empty buffer hits
     wipe_ring(w, grid, [=](int32_t i) { bits[i >> 6] &= ~(uint64_t{1} << (i & 63)); });
   }
 
   // Calls hit(index) for the cell of each point. Order does not matter, so trajectories go in chunks.
-  template <class Hit>
+  template <bool UNROLLED, class Hit>
   FDSL_MEMBER void hit_cells(const Window& w, const Grid& grid, int points, Hit hit) const {
     const System placed = model.placed(w);
     const Maps maps(placed);
@@ -134,9 +134,9 @@ struct Painter {
         uint32_t* now = index[turn];
         turn ^= 1;
         const uint32_t* before = index[turn];
-        // Unrolled by hand: left to itself, GCC does it for some models only. More groups than four would no longer fit
-        // the cache of decoded instructions.
-        if constexpr (G <= 4) {
+        // Said, because GCC unrolls it for some models only: four groups of short hits run 10 % faster so, and more of
+        // them, or longer ones, slower, for they leave the cache of decoded instructions.
+        if constexpr (UNROLLED && G <= 4) {
 #pragma GCC unroll 4
           for (int g = 0; g < G; ++g) advance(t[g], now + g * W, before + g * W);
         } else {
