@@ -30,9 +30,9 @@ _JUDGE = RenderSpec(size=_SIZE, points=_POINTS, pad=_PAD, draw="point", color="g
 _EARLY = ((_POINTS // 8, 7_000), (_POINTS // 2, 30_000))
 _EARLY_RATE = 0.2
 _LEAST_FILLING = 0.0225
-# Clouds are judged by as many points as published. What passes must not grow over tenfold with ten times the points: of
-# 1,187 systems that looked sound at first, 7 did, and diverged.
-_CLOUD_POINTS, _LONGER, _GROWTH = 10_000, 10, 10
+# Clouds are judged by as many points as published. What passes must keep half of the variance with ten times the
+# points, on longer trajectories: where stray points reach ever farther, or all diverge slowly, it does not.
+_CLOUD_POINTS, _LONGER, _KEPT = 10_000, 10, 0.5
 _LEAST_VARIANCE = 0.005  # a tenth of what the published searches ask for
 # A probe this many times as large as the unvaried picture diverges, though its trajectories end too soon to overflow:
 # of 2,500 probes the stationary ones stayed under 40 times, those with a positive Lyapunov exponent went over 10^8.
@@ -57,15 +57,15 @@ def search(
     than 30,000 with 50,000, is rejected then (fewer still, in proportion, for rates under 0.2).
 
     One of exfractaldb is kept if, scaled so that its coordinates span 2 and with 10,000 points, each axis has a
-    variance over `variance` (category_search.py of Kataoka et al., CVPR 2022), and if it grows no more than tenfold
-    with 100,000 points. One that has less than half of that variance on an axis after a fourth of the trajectories is
+    variance over `variance` (category_search.py of Kataoka et al., CVPR 2022), and over half of that with 100,000
+    points. One that has less than half of that variance on an axis after a fourth of the trajectories is
     rejected then.
 
     Args:
         family: its name, such as "fractaldb".
         categories: how many to find.
         seed: keys the candidates.
-        max_candidates: give up after so many; None is 1,000 a category and at least 100,000.
+        max_candidates: give up after so many; None is 1,000 a category (by variance 20,000) and at least 100,000.
         threads: None uses the processors there are.
         progress: called with (what, done, total).
         settings: what only some families have. fractaldb: fill_rate = 0.2 (hit pixels / all pixels; what 100,000 points
@@ -99,7 +99,7 @@ def search(
     for name, value in (("max_candidates", max_candidates), ("threads", threads)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1, or None")
-    max_candidates = max_candidates or max(100_000, 1000 * categories)
+    max_candidates = max_candidates or max(100_000, (criterion.patience if criterion else 1) * categories)
     threads = threads or cpu.default_threads()
 
     kept: list[dict[str, NDArray[Any]]] = []
@@ -219,6 +219,7 @@ class _Criterion(ABC):
     """What a candidate must have to be kept, and a variation to be left as it is."""
 
     translation: int  # the first parameter of a map's shift
+    patience: int  # candidates a category, before a search gives up
 
     @abstractmethod
     def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
@@ -249,6 +250,7 @@ class _Filling(_Criterion):
     """The share of its point picture's pixels that points hit."""
 
     translation = 4
+    patience = 1_000
 
     def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
         assert isinstance(formula, ProbedFamily)
@@ -284,6 +286,7 @@ class _Variance(_Criterion):
     """The variance of each coordinate of a cloud, once all coordinates together span 2."""
 
     translation = 9
+    patience = 20_000
 
     def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
         assert isinstance(formula, ProbedFamily)
@@ -297,8 +300,7 @@ class _Variance(_Criterion):
         clouds = measured(np.arange(len(params["maps"])), _CLOUD_POINTS, variance)
         good = np.flatnonzero((clouds["variance"] > variance).all(1))
         longer = measured(good, _LONGER * _CLOUD_POINTS, 0.0)
-        grown = self.extent(longer["box"]) > _GROWTH * self.extent(clouds["box"][good])
-        return good[longer["finite"] & ~grown]
+        return good[(longer["variance"] > _KEPT * variance).all(1)]
 
     def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
         assert isinstance(drawing, SpatialSystems)

@@ -222,7 +222,9 @@ def search(
     ] = None,
     max_candidates: Annotated[
         int | None,
-        typer.Option(min=1, help="Give up after so many.", show_default="1,000 a category, at least 100,000"),
+        typer.Option(
+            min=1, help="Give up after so many.", show_default="1,000 a category (by variance 20,000), at least 100,000"
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(min=1, help="The result is the same for any.", show_default="all processors")
