@@ -471,9 +471,11 @@ def test_categories_are_those_of_exfractaldb() -> None:
 
 
 def test_clouds_of_searched_categories_spread_over_each_axis() -> None:
-    found = fdsl.search("pcfractaldb", categories=20, seed=2)
-    clouds, _ = CloudDataset(found, instances=1, points=10_000, mix=0.0).batch(range(20))
-    assert clouds.var(1).min() > 0.045  # accepted above 0.05, along other trajectories
+    found = fdsl.search("pcfractaldb", categories=100, seed=2)
+    clouds, _ = CloudDataset(found, instances=1, points=10_000, mix=0.0).batch(range(100))
+    least = clouds.var(1).min(1)  # accepted above 0.05, along other trajectories
+    assert (least > 0.04).mean() > 0.9
+    assert least.min() > 0.01
 
 
 def test_a_picture_shows_the_cloud_before_the_camera(catalog: Catalog) -> None:

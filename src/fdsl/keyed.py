@@ -14,7 +14,7 @@ from fdsl import _core
 
 
 class Purpose(IntEnum):
-    """What a random number is for. Trajectories, views, compositions and the epoch order are drawn by the kernels."""
+    """What a random number is for. Trajectories, views, compositions, scenes and epoch orders are drawn by kernels."""
 
     PATCH = 1
     INSTANCE = 3

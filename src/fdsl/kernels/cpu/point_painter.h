@@ -205,8 +205,8 @@ struct Painter {
 
 // The picture of a window: `painter` has paint_bits and visit_in_order.
 template <class V, class Painter>
-FDSL_INLINE void draw_window(const Painter& painter, const Window& w, const Spec& spec, const Key& it,
-                             const Palette& palette, uint8_t* out, void* scratch) {
+void draw_window(const Painter& painter, const Window& w, const Spec& spec, const Key& it, const Palette& palette,
+                 uint8_t* out, void* scratch) {
   const int side = spec.size + 2 * MARGIN, bit_stride = (side + 63) / 64 * 64;
   const bool bits_only = spec.color == COLOR_GRAY && spec.draw != DRAW_PATCH_PER_POINT;
   const Grid grid(w, it, spec.size, bits_only ? bit_stride : side);
