@@ -22,7 +22,7 @@ from fdsl.primitives import AffineSystems
 LABELS = ("class", "mask", "boxes")
 SIZE, INSTANCES = 48, 30
 SPEC = RenderSpec(size=SIZE, points=2_000, pad=3)
-COMPOSITION_PURPOSE = 9
+COMPOSITION_PURPOSE = 7
 
 
 @pytest.fixture
@@ -187,7 +187,7 @@ def test_the_same_bytes_on_every_kernel(kernel: str, dataset: Dataset, monkeypat
     images, targets = dataset.batch(range(0, len(dataset), 3), epoch=2, repeat=1)
     content = images.tobytes() + b"".join(target[name].tobytes() for target in targets for name in sorted(target))
     # Made on x86-64 with AVX-512. A change raises rendering.RENDER_VERSION.
-    assert hashlib.sha256(content).hexdigest()[:16] == "2877738c16f89bd5"
+    assert hashlib.sha256(content).hexdigest()[:16] == "86577a1b03a2d769"
 
 
 def test_epochs_and_repeats_compose_anew_around_the_same_first_object(catalog: Catalog) -> None:
