@@ -1,28 +1,20 @@
 #!/usr/bin/env python3
-"""How fast the cpu engine draws, searches and opens, beside a machine's limit and public renderers, all in one run.
-
-Every round times every contestant, so that each ratio compares times of the same minute; the figure is the median
-of the rounds' ratios of bests, because a machine whose other cores work now and then is fast or slow for seconds.
-"""
+"""How fast the cpu engine draws, searches and opens, beside a machine's limit and public renderers, all in one run."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import importlib.metadata
 import importlib.util
 import io
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
-import time
 import types
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -31,10 +23,28 @@ from unittest import mock
 
 import numpy as np
 from PIL import Image
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rounds import (
+    CORES,
+    Contestant,
+    Ratio,
+    Record,
+    compared,
+    count,
+    import_file,
+    machine,
+    memory,
+    met_cell,
+    new_table,
+    one_round,
+    progress_bar,
+    rounded_to_five_digits,
+    speed_table,
+    speeds,
+    timed,
+    versions,
+)
 
 import fdsl
 from fdsl.engines import cpu
@@ -45,7 +55,6 @@ DRAWS = ("point", "patch", "patch_per_point")
 FITS = ("own", "stored")
 PAD = 6
 PICTURES_OF_EACH = 3
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 EXAMPLE = """\
 example, with every contestant:
   python benchmarks/render_cpu.py --categories fractaldb-1k-first100 --limit limit/measure_limit.py \\
@@ -63,33 +72,6 @@ NUMBA = "fractal-pretraining {draw} {size}"
 
 def ours(draw: str, size: int, fit: str, threads: int = 1, more: str = "") -> str:
     return f"fdsl {draw} {size} {fit} {threads} thread{'s' * (threads > 1)}{' ' * bool(more)}{more}"
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """Something timed: `go()` gives the images/s of one try by name; a round takes the best of `tries`."""
-
-    label: str
-    go: Callable[[], dict[str, float]]
-    tries: int
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """`numerator` / `denominator` in images/s; `beside` says the latter in the table."""
-
-    numerator: str
-    denominator: str
-    beside: str
-    target: float | None = None
-
-
-@dataclass
-class Record:
-    """What the rounds gave: a list with one value a round, by name."""
-
-    images_per_s: dict[str, list[float]] = field(default_factory=dict)
-    seconds: dict[str, list[float]] = field(default_factory=dict)
 
 
 def main() -> None:
@@ -117,10 +99,10 @@ def parse_arguments() -> argparse.Namespace:
     add("--fractaldb", type=Path, metavar="CHECKOUT", help="the published FractalDB code")
     add("--fractal-pretraining", type=Path, metavar="CHECKOUT", help="fractal-pretraining, which draws with Numba")
     add("--published-search", action="store_true", help="also time the exact published search, once")
-    add("--rounds", type=_count, default=5, metavar="N", help="interleaved rounds (default 5)")
-    add("--tries", type=_count, default=9, metavar="N", help="tries a round; its best counts (default 9)")
-    add("--peer-tries", type=_count, default=3, metavar="N", help="likewise for public renderers (default 3)")
-    add("--published-pictures", type=_count, default=2, metavar="N", help="by FractalDB, a try (default 2)")
+    add("--rounds", type=count, default=5, metavar="N", help="interleaved rounds (default 5)")
+    add("--tries", type=count, default=9, metavar="N", help="tries a round; its best counts (default 9)")
+    add("--peer-tries", type=count, default=3, metavar="N", help="likewise for public renderers (default 3)")
+    add("--published-pictures", type=count, default=2, metavar="N", help="by FractalDB, a try (default 2)")
     add("--output", type=Path, default=Path(__file__).with_name("results") / "render_cpu.json", metavar="FILE")
     add("--json", action="store_true", help="print the JSON and nothing else")
     arguments = parser.parse_args()
@@ -133,12 +115,6 @@ def parse_arguments() -> argparse.Namespace:
         if path is not None and not path.exists():
             parser.error(f"{name}: {path} does not exist")
     return arguments
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
 
 
 # --- the run ----------------------------------------------------------------------------------------------------------
@@ -177,46 +153,18 @@ def run(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "benchmark": "render_cpu",
         "date": began.isoformat(timespec="seconds"),
         "machine": machine() | {"load_average_before": busy_before},
-        "versions": versions(arguments),
+        "versions": versions(
+            ("fdsl", "numpy", "pillow", "numba", "torch"),
+            {"FractalDB": arguments.fractaldb, "fractal-pretraining": arguments.fractal_pretraining},
+        ),
         "settings": settings(catalog, arguments),
         **summary(record),
     }
 
 
-def one_round(contestants: list[Contestant], record: Record, step: Callable[[str], None]) -> None:
-    """All contestants in turn, again and again; who has fewer tries than others has them spread over the round."""
-    bests: dict[str, float] = {}
-    turns = max(contestant.tries for contestant in contestants)
-    for turn in range(turns):
-        for contestant in contestants:
-            if turn * contestant.tries % turns < contestant.tries:
-                step(contestant.label)
-                for name, speed in contestant.go().items():
-                    bests[name] = max(speed, bests.get(name, 0.0))
-    for name, speed in bests.items():
-        record.images_per_s.setdefault(name, []).append(speed)
-
-
 def add_seconds(record: Record, seconds: dict[str, float]) -> None:
     for name, value in seconds.items():
         record.seconds.setdefault(name, []).append(value)
-
-
-def progress_bar() -> Progress:
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
-def timed(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def all_contestants(catalog: fdsl.Catalog, arguments: argparse.Namespace) -> Iterator[Contestant]:
@@ -275,11 +223,6 @@ def our_contestant(
     return Contestant(name, go, tries)
 
 
-@functools.cache
-def memory(shape: tuple[int, ...]) -> np.ndarray:
-    return np.zeros(shape, np.uint8)
-
-
 def other_kernels() -> list[str]:
     """The kernels besides the one in use that run here."""
 
@@ -316,15 +259,6 @@ def systems(catalog: fdsl.Catalog) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     params = catalog.params
     for maps, affine, probability in zip(params["maps"], params["affine"], params["probability"], strict=True):
         yield affine[:maps], probability[:maps]
-
-
-def import_file(name: str, file: Path) -> types.ModuleType:
-    specification = importlib.util.spec_from_file_location(name, file)
-    if specification is None or specification.loader is None:
-        raise SystemExit(f"{file} is no Python file")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def numba_source(checkout: Path) -> Path:
@@ -483,33 +417,11 @@ def ratios() -> Iterator[Ratio]:
 
 
 def summary(record: Record) -> dict[str, Any]:
-    speeds = {
-        name: {"best": max(values), "median": median(values), "rounds": values}
-        for name, values in record.images_per_s.items()
-    }
-    compared = [
-        ratio_entry(ratio, record)
-        for ratio in ratios()
-        if ratio.numerator in record.images_per_s and ratio.denominator in record.images_per_s
-    ]
+    drawn = compared(record, ratios())
     seconds = [seconds_entry(name, values) for name, values in record.seconds.items()]
-    judged = [entry["met"] for entry in compared + seconds if entry["met"] is not None]
+    judged = [entry["met"] for entry in drawn + seconds if entry["met"] is not None]
     counts = {"targets": len(judged), "targets_met": sum(judged), "not_run": not_run(record)}
-    return rounded_to_five_digits({"images_per_s": speeds, "ratios": compared, "seconds": seconds} | counts)
-
-
-def ratio_entry(ratio: Ratio, record: Record) -> dict[str, Any]:
-    pairs = zip(record.images_per_s[ratio.numerator], record.images_per_s[ratio.denominator], strict=True)
-    values = [numerator / denominator for numerator, denominator in pairs]
-    return {
-        "of": ratio.numerator,
-        "to": ratio.denominator,
-        "beside": ratio.beside,
-        "ratio": median(values),
-        "target": ratio.target,
-        "met": None if ratio.target is None else median(values) >= ratio.target,
-        "rounds": values,
-    }
+    return rounded_to_five_digits({"images_per_s": speeds(record), "ratios": drawn, "seconds": seconds} | counts)
 
 
 def seconds_entry(name: str, values: list[float]) -> dict[str, Any]:
@@ -529,49 +441,6 @@ def not_run(record: Record) -> list[str]:
     return sorted(wanted - record.images_per_s.keys()) + sorted(SECONDS_TARGETS.keys() - record.seconds.keys())
 
 
-def rounded_to_five_digits(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: rounded_to_five_digits(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [rounded_to_five_digits(item) for item in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def machine() -> dict[str, Any]:
-    return {
-        "cpu": cpu_model(),
-        "cores": CORES,
-        "kernel": cpu.kernel_name(),
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def cpu_model() -> str:
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or "unknown"
-
-
-def versions(arguments: argparse.Namespace) -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("fdsl", "numpy", "pillow", "numba", "torch"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[package] = importlib.metadata.version(package)
-    for peer, checkout in (("FractalDB", arguments.fractaldb), ("fractal-pretraining", arguments.fractal_pretraining)):
-        if checkout:
-            found[peer] = revision(checkout)
-    return found
-
-
-def revision(checkout: Path) -> str:
-    command = ["git", "-C", str(checkout), "rev-parse", "HEAD"]
-    with contextlib.suppress(OSError):
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or "unknown"
-    return "unknown"
-
-
 def settings(catalog: fdsl.Catalog, arguments: argparse.Namespace) -> dict[str, Any]:
     names = ("rounds", "tries", "peer_tries", "published_pictures")
     given = {"categories": len(catalog), "catalog": catalog.digest, "points": POINTS, "pad": PAD}
@@ -588,36 +457,11 @@ def print_tables(report: dict[str, Any], output: Path) -> None:
         f"{facts['cpu']}, {facts['cores']} cores, kernel {kernel}; {report['settings']['categories']} categories, "
         f"{POINTS:,} points; medians of rounds: {report['settings']['rounds']}"
     )
-    console.print(speed_table(report))
+    console.print(speed_table("Drawing", report))
     console.print(seconds_table(report))
     if report["not_run"]:
         console.print(f"Not run: {', '.join(report['not_run'])}.")
     console.print(f"{report['targets_met']} of {report['targets']} targets met. All rounds: {output}")
-
-
-def new_table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1))
-    for number, column in enumerate(columns):
-        words = number == 0 or column == "to"
-        table.add_column(column, justify="left" if words else "right", no_wrap=not words)
-    return table
-
-
-def speed_table(report: dict[str, Any]) -> Table:
-    table = new_table("Drawing", "what", "images/s", "ratio", "to", "target", "met")
-    for name, speed in report["images_per_s"].items():
-        rate = f"{speed['median']:,.0f}" if speed["median"] >= 100 else f"{speed['median']:.2f}"
-        entries = [entry for entry in report["ratios"] if entry["of"] == name]
-        for number, entry in enumerate(entries or [None]):
-            cells = ("", "") if number else (name, rate)
-            table.add_row(*cells, *(ratio_cells(entry) if entry else ()))
-    return table
-
-
-def ratio_cells(entry: dict[str, Any]) -> tuple[str, str, str, str]:
-    ratio = f"{entry['ratio']:,.0f}" if entry["ratio"] >= 100 else f"{entry['ratio']:.2f}"
-    target = "" if entry["target"] is None else f"≥ {entry['target']:,}"
-    return f"{ratio} x", entry["beside"], target, met_cell(entry)
 
 
 def seconds_table(report: dict[str, Any]) -> Table:
@@ -626,10 +470,6 @@ def seconds_table(report: dict[str, Any]) -> Table:
         target = "" if entry["target"] is None else f"≤ {entry['target']:g}"
         table.add_row(entry["what"], f"{entry['seconds']:.3g}", target, met_cell(entry))
     return table
-
-
-def met_cell(entry: dict[str, Any]) -> str:
-    return {None: "", True: "[green]yes[/green]", False: "[red]no[/red]"}[entry["met"]]
 
 
 if __name__ == "__main__":

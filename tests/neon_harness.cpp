@@ -5,7 +5,11 @@
 #include <vector>
 
 #include "cpu/affine.h"
+#include "cpu/bezier.h"
 #include "cpu/clouds.h"
+#include "cpu/contours.h"
+#include "cpu/given.h"
+#include "cpu/perlin.h"
 
 // An array as Python passed it to a binding.
 struct Array {
@@ -64,16 +68,29 @@ int main(int, char** arguments) {
     const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
                                          static_cast<int>(arrays[0].shape[1])};
     draw_affine_batch(*kernel, parameters, arrays[3].as<AffineInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_bezier")) {
+    const BezierParameters parameters = {arrays[0].as<int32_t>(), arrays[1].as<int32_t>(), arrays[2].as<float>(),
+                                         most_control_points(arrays[2].shape[0])};
+    draw_bezier_batch(*kernel, parameters, arrays[3].as<BezierInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_perlin")) {
+    draw_perlin_batch(*kernel, arrays[0].as<int32_t>(), arrays[1].as<PerlinInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_contours")) {
+    draw_contour_batch(*kernel, arrays[0].as<ContourInstance>(), batch);
   } else if (!std::strcmp(drawing, "draw_spatial")) {
     const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
                                          static_cast<int>(arrays[0].shape[1])};
     draw_spatial_batch(*kernel, parameters, arrays[3].as<SpatialInstance>(), batch);
+  } else if (!std::strcmp(drawing, "draw_points")) {
+    draw_given_points_batch(*kernel, arrays[0].as<float>(), arrays[1].as<GivenPoints>(), batch);
+  } else if (!std::strcmp(drawing, "draw_polylines")) {
+    draw_given_polylines_batch(*kernel, arrays[0].as<float>(), arrays[1].as<int64_t>(), arrays[2].as<GivenPolylines>(),
+                               batch);
   } else if (!std::strcmp(drawing, "draw_cloud_pictures")) {
     const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
                                          static_cast<int>(arrays[0].shape[1])};
-    const CloudSpec cloud = {batch.spec.seed, batch.spec.points, static_cast<int32_t>(*arrays[4].as<int64_t>()),
+    const CloudSpec cloud = {batch.spec.seed, batch.spec.points, static_cast<int32_t>(*arrays[3].as<int64_t>()),
                              static_cast<uint32_t>(arrays[2].shape[0]), 0};
-    draw_cloud_pictures_batch(*kernel, parameters, arrays[3].as<CloudPicture>(), cloud, batch);
+    draw_cloud_pictures_batch(*kernel, parameters, arrays[4].as<CloudPicture>(), cloud, batch);
   } else {
     return 1;
   }

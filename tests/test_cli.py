@@ -164,6 +164,10 @@ class TestShow:
             assert four.height - two.height == 2 * 35
             assert four.width - two.width == 5 * 35
 
+    @pytest.mark.parametrize("family", ["bezier", "perlin"])
+    def test_a_family_whose_categories_are_a_grid(self, family: str) -> None:
+        assert run("show", family, "--categories", 3, "--size", 32) == f"contact-sheet-{family}.png\n"
+
     def test_errors(self, saved: Path) -> None:
         Path("sheet.png").touch()
         assert "sheet.png exists" in error_of("show", saved, "--out", "sheet.png")
@@ -212,6 +216,16 @@ class TestRender:
             assert file.read_bytes()[24] == (1 if mode == "P" else 8)
             np.testing.assert_array_equal(decoded, np.broadcast_to(pixels, decoded.shape))
 
+    def test_coco(self, saved: Path) -> None:
+        flags = ("--labels", "coco", "--categories", "1:3", "--instances", "0:4:2", *SMALL)
+        assert run("render", saved, "--out", "coco", *flags) == "4 pictures in coco\n"
+        content = json.loads(Path("coco/annotations.json").read_text())
+        spec = fdsl.RenderSpec(size=32, points=1000)
+        dataset = fdsl.Dataset(fdsl.catalog(saved), range(0, 4, 2), spec, labels=("class", "mask", "boxes"))
+        assert content["info"]["digest"] == dataset.digest
+        assert [row["id"] for row in content["images"]] == [2, 3, 4, 5]
+        run("show", saved, "--labels", *SMALL)
+
     def test_errors(self, saved: Path) -> None:
         Path("full").mkdir()
         Path("full/file").touch()
@@ -223,6 +237,7 @@ class TestRender:
             ("--out", "new", "--size", "100000"): "size is 100000; expected",
             ("--out", "new", "--color", "color", "--channels", "1"): "channels is 1 but color is 'color'",
             ("--out", "new", "--variation", "0.2"): "its variation is 0.4; expected 0.2",
+            ("--out", "new", "--labels", "coco", "--crop-of", "300"): "composed pictures have none; expected None",
         }
         for arguments, message in cases.items():
             assert message in error_of("render", saved, *arguments)

@@ -31,15 +31,15 @@ def test_what_is_found_fills_at_least_the_rate(fill_rate: float) -> None:
 
 
 def test_the_early_rejection_loses_none() -> None:
-    from fdsl import candidates
+    from fdsl import criteria
 
     family = FractalDB()
     params = family.sample(77, np.arange(4000), family.settings)
-    filled = candidates._hit_pixels(family, params, np.arange(4000), 100_000, 2)
+    filled = criteria._hit_pixels(family, params, np.arange(4000), 100_000, 2)
     accepted = np.flatnonzero(filled >= 0.2 * 512 * 512)
     assert len(accepted) > 60
-    for points, pixels in candidates._EARLY:
-        assert (candidates._hit_pixels(family, params, accepted, points, 2) >= pixels).all()
+    for points, pixels in criteria._EARLY:
+        assert (criteria._hit_pixels(family, params, accepted, points, 2) >= pixels).all()
 
 
 def test_uniform_candidates_are_drawn_as_published() -> None:
@@ -71,6 +71,19 @@ def test_sigma_candidates_contract_and_meet_the_sigma_factor(sigma_factor: float
     else:
         assert np.allclose(total, sigma_factor)
     assert (np.linalg.det(matrices[:, 0]) < 0).mean() == pytest.approx(0.5, abs=0.05)  # reflections
+
+
+def test_perturbed_candidates_stay_within_delta_of_the_one_base() -> None:
+    base = fdsl.search("fractaldb", categories=1, sampler="sigma", sigma_factor=3.5, fill_rate=0.05)
+    found = fdsl.search("fractaldb", categories=50, sampler="perturbed", base=base, delta=0.1, fill_rate=0.05)
+    maps = base.params["maps"][0]
+    ratio = (found.params["affine"] / base.params["affine"])[:, :maps]
+    assert (found.params["maps"] == maps).all()
+    assert 0.9 <= ratio.min() < 0.905
+    assert 1.095 < ratio.max() <= 1.1
+    assert found.settings["base"] == base.digest
+    spec = RenderSpec(size=512, draw="point")
+    assert (Dataset(found, range(80, 81), spec).batch(range(50))[0] > 0).mean((1, 2, 3)).min() > 0.045
 
 
 def test_weights_are_the_published_literals(shared) -> None:
@@ -127,6 +140,9 @@ def test_continuous_factors_lie_between_neighbouring_rows(catalog: fdsl.Catalog)
         ({"seed": -1}, "seed is -1"),
         ({"sampler": "normal"}, "sampler is 'normal'; expected one of uniform, sigma"),
         ({"sigma_factor": 3.0}, "sigma_factor is 3.0"),
+        ({"sampler": "perturbed", "delta": 0.1}, "base is None; expected a fractaldb catalog of one category"),
+        ({"delta": 0.1}, "base and delta belong to sampler 'perturbed'"),
+        ({"vertices": 3}, "'vertices' is not a setting of fractaldb; expected: fill_rate"),
         ({"max_candidates": 0}, "max_candidates is 0"),
         ({"threads": -3}, "threads is -3"),
     ],

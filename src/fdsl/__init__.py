@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from fdsl import clouds, published
 from fdsl.candidates import search
 from fdsl.catalogs import Catalog, catalog
+from fdsl.compositions import Composition
 from fdsl.datasets import Dataset
+from fdsl.families.user import family
+from fdsl.mixing import MixedDataset, mix
 from fdsl.order import EpochBatches, EpochOrder
 from fdsl.rendering import Crop, RandomView, RenderSpec
 
@@ -20,15 +23,19 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Catalog",
+    "Composition",
     "Crop",
     "Dataset",
     "EpochBatches",
     "EpochOrder",
     "Feed",
+    "MixedDataset",
     "RandomView",
     "RenderSpec",
     "catalog",
     "clouds",
+    "family",
+    "mix",
     "published",
     "search",
 ]

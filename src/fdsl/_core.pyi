@@ -11,13 +11,27 @@ HUES: int
 DENSITY_LEVELS: int
 KEY_BYTES: int
 AFFINE_INSTANCE_BYTES: int
+CONTOUR_INSTANCE_BYTES: int
+MAX_VERTICES: int
+MAX_LINES: int
+MAX_BREAKS: int
 SPEC_BYTES: int
+POINTS_BYTES: int
+POLYLINES_BYTES: int
 MEASUREMENT_BYTES: int
 SPATIAL_INSTANCE_BYTES: int
 SPATIAL_MEASUREMENT_BYTES: int
 CLOUD_INSTANCE_BYTES: int
 CLOUD_PICTURE_BYTES: int
 POISSON_MOST: int
+BEZIER_INSTANCE_BYTES: int
+PERLIN_INSTANCE_BYTES: int
+MAX_CONTROL_POINTS: int
+PIECES: int
+COMPOSITION_BYTES: int
+OBJECT_BYTES: int
+MAX_OBJECTS: int
+OBJECT_SIDES: int
 
 def kernels() -> list[str]: ...
 def draw_affine(
@@ -80,8 +94,8 @@ def draw_cloud_pictures(
     affine: NDArray[Any],
     probability: NDArray[Any],
     maps: NDArray[Any],
-    instances: NDArray[np.uint8],
     own: int,
+    instances: NDArray[np.uint8],
     spec: NDArray[np.uint8],
     palette: NDArray[np.uint8],
     out: NDArray[np.uint8],
@@ -98,6 +112,66 @@ def place_scenes(
     out: NDArray[np.uint8],
     counts: NDArray[np.int32],
     threads: int,
+) -> None: ...
+def draw_contours(
+    kernel: str,
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_bezier(
+    kernel: str,
+    control_points: NDArray[Any],
+    curves: NDArray[Any],
+    weights: NDArray[np.float32],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_perlin(
+    kernel: str,
+    frequencies: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def place_objects(composition: NDArray[np.uint8], pictures: NDArray[np.uint32], out: NDArray[np.uint8]) -> int: ...
+def compose(
+    pixels: NDArray[np.uint8],
+    objects: NDArray[np.uint8],
+    ground: NDArray[np.uint8],
+    opaque: bool,
+    out: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_points(
+    kernel: str,
+    points: NDArray[np.float32],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def draw_polylines(
+    kernel: str,
+    vertices: NDArray[np.float32],
+    ends: NDArray[np.int64],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    palette: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+    threads: int,
+) -> None: ...
+def pixel_centres(
+    key: NDArray[np.uint8], spec: NDArray[np.uint8], x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> None: ...
 def philox(seed: int, counters: NDArray[np.uint32], out: NDArray[np.uint32]) -> None: ...
 def sine_cosine(turns: NDArray[np.uint32], out: NDArray[np.float64]) -> None: ...

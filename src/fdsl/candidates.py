@@ -1,39 +1,23 @@
-"""Search: sample candidates, judge each by its own picture, keep; then probe every variation of what was kept."""
+"""Search: sample candidates, judge each, keep; then probe every variation of what was kept."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdsl.catalogs import Catalog, check_variation
+from fdsl.criteria import CRITERIA, ProbedCriterion
 from fdsl.engines import cpu
 from fdsl.families import family_named
-from fdsl.families.protocol import SHRINK_STEPS, Family, Params, ProbedFamily, Settings
+from fdsl.families.protocol import SHRINK_STEPS, Params, ProbedFamily
 from fdsl.keyed import check_seed
-from fdsl.primitives import AffineSystems, Drawing, SpatialSystems
-from fdsl.rendering import RenderSpec
 
 # Called with what is being done, how much of it is done, and how much there is.
 Progress = Callable[[str, int, int], None]
 
-_SIZE, _POINTS, _PAD, _TRAJECTORY_SEED = 512, 100_000, 6, 0
-_PIXELS = _SIZE * _SIZE
-_JUDGE = RenderSpec(size=_SIZE, points=_POINTS, pad=_PAD, draw="point", color="gray", fit="own")
-# The first points tell most of the bad ones: (points, pixels that they hit at least). What fills a fifth of the picture
-# in the end hit 9,535 and 34,130 or more (the least of 1,015 accepted ones), and a quarter of the work is left. In
-# proportion for lower rates.
-_EARLY = ((_POINTS // 8, 7_000), (_POINTS // 2, 30_000))
-_EARLY_RATE = 0.2
-_LEAST_FILLING = 0.0225
-# Clouds are judged by as many points as published. What passes must keep half of the variance with ten times the
-# points, on longer trajectories: where stray points reach ever farther, or all diverge slowly, it does not.
-_CLOUD_POINTS, _LONGER, _KEPT = 10_000, 10, 0.5
-_LEAST_VARIANCE = 0.005  # a tenth of what the published searches ask for
 # A probe this many times as large as the unvaried picture diverges, though its trajectories end too soon to overflow:
 # of 2,500 probes the stationary ones stayed under 40 times, those with a positive Lyapunov exponent went over 10^8.
 _FARTHEST = 1000
@@ -58,8 +42,8 @@ def search(
 
     One of exfractaldb is kept if, scaled so that its coordinates span 2 and with 10,000 points, each axis has a
     variance over `variance` (category_search.py of Kataoka et al., CVPR 2022), and over half of that with 100,000
-    points. One that has less than half of that variance on an axis after a fourth of the trajectories is
-    rejected then.
+    points. One that has less than half of that variance on an axis after a fourth of the trajectories is rejected
+    then.
 
     Args:
         family: its name, such as "fractaldb".
@@ -70,9 +54,13 @@ def search(
         progress: called with (what, done, total).
         settings: what only some families have. fractaldb: fill_rate = 0.2 (hit pixels / all pixels; what 100,000 points
             can't reach is refused), variation = 0.4 (setting s of the parameter variations, over 0 to 0.5), sampler =
-            "uniform" as published, or "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor =
-            None (sum of s1 + 2 s2 over the maps; None draws it as they do). exfractaldb: variance = 0.05 (as in every
-            published script; 0.15 in the text).
+            "uniform" as published, "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor = None
+            (sum of s1 + 2 s2 over the maps; None draws it as they do), or "perturbed": the parameters of a catalog
+            `base` of one category, each times U(1 - delta, 1 + delta) (1p-frac, ECCV 2024). exfractaldb:
+            variance = 0.05 (as in every published script; 0.15 in the text). rcdb, visualatom: the
+            ranges, (least, largest), of vertices, lines, perlin and line_width; visualatom also of frequencies, radius
+            and oval. bezier, perlin: none, but `categories` is a square number: the cells of a grid. A
+            user's own: see `fdsl.family`.
 
     Raises:
         ValueError: an argument is out of its range, or a setting is not one of the family's.
@@ -91,28 +79,33 @@ def search(
             expected = ", ".join(formula.settings) or "none"
             raise ValueError(f"{name!r} is not a setting of {family}; expected: {expected}")
     settings = {**formula.settings, **settings}
-    criterion = None if formula.criterion is None else _CRITERIA[formula.criterion]
-    if "fill_rate" in settings:
-        _check_fill_rate(settings["fill_rate"])
+    if "categories" in settings:
+        settings["categories"] = int(categories)
+    criterion = None if formula.criterion is None else CRITERIA[formula.criterion]
+    if criterion is not None:
+        criterion.check_settings(settings)
     variation = check_variation(settings["variation"]) if "variation" in settings else None
     formula.check_settings(settings)
     for name, value in (("max_candidates", max_candidates), ("threads", threads)):
         if value is not None and (not isinstance(value, int) or value < 1):
             raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1, or None")
-    max_candidates = max_candidates or max(100_000, (criterion.patience if criterion else 1) * categories)
+    max_candidates = max_candidates or max(100_000, (criterion.patience if criterion else 1_000) * categories)
     threads = threads or cpu.default_threads()
 
     kept: list[dict[str, NDArray[Any]]] = []
     found = tried = 0
     while found < categories and tried < max_candidates:
-        numbers = np.arange(tried, min(tried + _BLOCK, max_candidates))
+        # Where nearly all are kept, no more are sampled than are asked for.
+        block = min(_BLOCK, categories - found) if formula.criterion in (None, "picture") else _BLOCK
+        numbers = np.arange(tried, min(tried + block, max_candidates))
         tried += len(numbers)
         params = formula.sample(seed, numbers, settings)
-        good = numbers - numbers[0]
-        if criterion is not None:
+        good = np.arange(len(next(iter(params.values()), ())))
+        if criterion is not None and len(good):
             good = criterion.judge(formula, params, settings, threads)
         good = good[: categories - found]
-        kept.append({name: array[good] for name, array in params.items()})
+        if len(good):
+            kept.append({name: array[good] for name, array in params.items()})
         found += len(good)
         if progress:
             progress("searching", found, categories)
@@ -122,10 +115,15 @@ def search(
             f"{found / tried:.2g}); expected more max_candidates, or a setting that asks for less"
         )
     params = {name: np.concatenate([block[name] for block in kept]) for name in kept[0]}
-    if "maps" in params:  # candidates have room for the most maps that one can have
+    # Candidates have room for the most maps that one can have.
+    if isinstance(formula, ProbedFamily) and "maps" in params:
         width = int(params["maps"].max())
         params = {name: np.ascontiguousarray(a[:, :width] if a.ndim > 1 else a) for name, a in params.items()}
-    made = {name: value for name, value in settings.items() if name != "variation"}
+    made = {
+        name: value.digest if isinstance(value, Catalog) else value
+        for name, value in settings.items()
+        if name != "variation"
+    }
     how = {"made_by": "search", "seed": seed, **made, "candidates": tried}
     return make_catalog(family, params, variation, how, threads, progress)
 
@@ -166,8 +164,8 @@ def make_catalog(
     rows, unvaried_row, steps = formula.weight_rows, formula.unvaried_row, SHRINK_STEPS
     assert unvaried_row is not None
 
-    assert formula.criterion is not None
-    criterion = _CRITERIA[formula.criterion]
+    criterion = CRITERIA[formula.criterion or ""]
+    assert isinstance(criterion, ProbedCriterion)
 
     def probe(which: NDArray[np.int64], step: int, least: NDArray[Any], shown: Progress | None) -> NDArray[np.void]:
         """Measurements of (category, row) pairs, numbered category by category."""
@@ -213,133 +211,3 @@ def make_catalog(
         boxes=boxes.reshape(categories, rows, -1),
         settings=dict(settings),
     )
-
-
-class _Criterion(ABC):
-    """What a candidate must have to be kept, and a variation to be left as it is."""
-
-    translation: int  # the first parameter of a map's shift
-    patience: int  # candidates a category, before a search gives up
-
-    @abstractmethod
-    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
-        """The candidates to keep."""
-
-    @abstractmethod
-    def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
-        """Probes with the fields box and finite; other fields as far as `least` needs them."""
-
-    @abstractmethod
-    def all_of_it(self, count: int) -> NDArray[Any]:
-        """A `least` for which `measure` measures everything."""
-
-    @abstractmethod
-    def least(self, unvaried: NDArray[np.void]) -> NDArray[Any]:
-        """What a variation must have, by what the unvaried one has."""
-
-    @abstractmethod
-    def reaches(self, probes: NDArray[np.void], least: NDArray[Any]) -> NDArray[np.bool_]:
-        """Whether probes have it."""
-
-    @abstractmethod
-    def extent(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The longest side of each box."""
-
-
-class _Filling(_Criterion):
-    """The share of its point picture's pixels that points hit."""
-
-    translation = 4
-    patience = 1_000
-
-    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
-        assert isinstance(formula, ProbedFamily)
-        fill_rate = settings["fill_rate"]
-        leniency = min(1.0, fill_rate / _EARLY_RATE)
-        early = ((points, pixels * leniency) for points, pixels in _EARLY)
-        good = np.arange(len(next(iter(params.values()))))
-        for points, least in (*early, (_POINTS, fill_rate * _PIXELS)):
-            good = good[_hit_pixels(formula, params, good, points, threads) >= least]
-        return good
-
-    def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
-        assert isinstance(drawing, AffineSystems)
-        return cpu.measure(drawing, _JUDGE, _TRAJECTORY_SEED, threads, least)
-
-    def all_of_it(self, count: int) -> NDArray[Any]:
-        return np.full(count, _PIXELS, np.int32)
-
-    def least(self, unvaried: NDArray[np.void]) -> NDArray[Any]:
-        return np.ceil(np.maximum(_LEAST_FILLING * _PIXELS, 0.1 * unvaried["pixels"])).astype(np.int32)
-
-    def reaches(self, probes: NDArray[np.void], least: NDArray[Any]) -> NDArray[np.bool_]:
-        enough: NDArray[np.bool_] = probes["pixels"] >= least
-        return enough
-
-    def extent(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-        x0, x1, y0, y1 = boxes.astype(np.float64).T
-        longest: NDArray[np.float64] = np.maximum(x1 - x0, y1 - y0)
-        return longest
-
-
-class _Variance(_Criterion):
-    """The variance of each coordinate of a cloud, once all coordinates together span 2."""
-
-    translation = 9
-    patience = 20_000
-
-    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
-        assert isinstance(formula, ProbedFamily)
-        variance = float(settings["variance"])
-
-        def measured(candidates: NDArray[np.intp], points: int, least: float) -> NDArray[np.void]:
-            drawing = formula.probes(params, candidates, np.ones((len(candidates), params["affine"].shape[2])))
-            assert isinstance(drawing, SpatialSystems)
-            return cpu.measure_spatial(drawing, points, _TRAJECTORY_SEED, threads, least)
-
-        clouds = measured(np.arange(len(params["maps"])), _CLOUD_POINTS, variance)
-        good = np.flatnonzero((clouds["variance"] > variance).all(1))
-        longer = measured(good, _LONGER * _CLOUD_POINTS, 0.0)
-        return good[(longer["variance"] > _KEPT * variance).all(1)]
-
-    def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
-        assert isinstance(drawing, SpatialSystems)
-        return cpu.measure_spatial(drawing, _CLOUD_POINTS, _TRAJECTORY_SEED, threads)
-
-    def all_of_it(self, count: int) -> NDArray[Any]:
-        return np.zeros((count, 3))
-
-    def least(self, unvaried: NDArray[np.void]) -> NDArray[Any]:
-        return np.maximum(_LEAST_VARIANCE, 0.1 * unvaried["variance"].astype(np.float64))
-
-    def reaches(self, probes: NDArray[np.void], least: NDArray[Any]) -> NDArray[np.bool_]:
-        enough: NDArray[np.bool_] = np.all(probes["variance"] >= least, axis=1)
-        return enough
-
-    def extent(self, boxes: NDArray[np.float32]) -> NDArray[np.float64]:
-        widths: NDArray[np.float64] = boxes[:, 1].astype(np.float64) - boxes[:, 0]
-        return widths
-
-
-_CRITERIA: dict[str, _Criterion] = {"filling": _Filling(), "variance": _Variance()}
-
-
-def _check_fill_rate(fill_rate: object) -> None:
-    if not isinstance(fill_rate, (int, float)) or not 0 < fill_rate <= 1:
-        raise ValueError(f"fill_rate is {fill_rate!r}; expected a share over 0 and up to 1")
-    if fill_rate > _POINTS / _PIXELS:
-        raise ValueError(
-            f"fill_rate {fill_rate} can't be reached: {_POINTS:,} points fill at most {_POINTS / _PIXELS:.3f} of "
-            f"{_SIZE}x{_SIZE} pixels (the published maximum is 0.28)"
-        )
-
-
-def _hit_pixels(
-    formula: ProbedFamily, params: Params, candidates: NDArray[np.intp], points: int, threads: int
-) -> NDArray[np.int32]:
-    drawing = formula.probes(params, candidates, np.ones((len(candidates), 6)))
-    assert isinstance(drawing, AffineSystems)
-    pixels: NDArray[np.int32] = cpu.measure(drawing, replace(_JUDGE, points=points), _TRAJECTORY_SEED, threads)[
-        "pixels"
-    ]
-    return pixels

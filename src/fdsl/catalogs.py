@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from fdsl._core import MAX_MAPS
 from fdsl.families import family_named
-from fdsl.families.protocol import SHRINK_STEPS, ProbedFamily
+from fdsl.families.protocol import SHRINK_STEPS, Family, ProbedFamily
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -67,7 +67,8 @@ class Catalog:
         variation: setting s of the parameter variations, 0.4 as published; None where the family has no such setting.
         shrink: uint8 (C, R) for R weight rows, in eighths: 8 leaves a variation as it is, 0 leaves none of it. None
             where the family has no weight rows; so are the boxes.
-        boxes: float32 (C, R, 4): x0, x1, y0, y1 that the probe of each (category, weight row) filled; in space 6.
+        boxes: float32 (C, R, 4): x0, x1, y0, y1 that the probe of each (category, weight row) filled; in space
+            (C, R, 5): least and largest coordinate of all three axes together, and the centre of mass.
         settings: how it was made, in terms of JSON; not part of the digest.
         path: the safetensors file behind it, if there is one.
 
@@ -156,9 +157,11 @@ class Catalog:
         return hash(self.digest)
 
     def __reduce__(self) -> tuple[Callable[..., Catalog], tuple[object, ...]]:
+        # The family comes first: to unpickle a user's own is to import what registers it.
+        family = family_named(self.family)
         if self.path is not None:
-            return _reopen, (str(self.path), self.digest)
-        return Catalog, (self.family, dict(self.params), self.variation, self.shrink, self.boxes, self.settings)
+            return _reopen, (family, str(self.path), self.digest)
+        return _remake, (family, dict(self.params), self.variation, self.shrink, self.boxes, self.settings)
 
     @classmethod
     def load(cls, file: str | os.PathLike[str], verify: bool = False) -> Catalog:
@@ -449,7 +452,12 @@ def _wait_for(lock: int, file: Path) -> None:
         pass
 
 
-def _reopen(path: str, digest: str) -> Catalog:
+def _remake(family: Family, *content: Any) -> Catalog:
+    """Unpickles a catalog that has no file."""
+    return Catalog(family.name, *content)
+
+
+def _reopen(family: Family, path: str, digest: str) -> Catalog:
     """Unpickles a file-backed catalog; the file may have been replaced meanwhile."""
     found = Catalog.load(path)
     if found.digest != digest:
@@ -468,8 +476,8 @@ def _read_only(array: Array) -> Array:
 def _parse_category(file: Path) -> list[list[float]]:
     """The maps of one category as rows of parameters and p; errors name the file and the row."""
     rows: list[list[float]] = []
-    # By their columns: "a … f, p".
-    layouts = {parameters + 1: f"a … {'abcdefghijkl'[parameters - 1]}, p" for parameters, _ in _CSV_LAYOUTS.values()}
+    # By their columns: "a, b, c, d, e, f, p".
+    layouts = {parameters + 1: ", ".join("abcdefghijkl"[:parameters] + "p") for parameters, _ in _CSV_LAYOUTS.values()}
     expected = " or ".join(f"{columns} ({names})" for columns, names in layouts.items())
     try:
         with file.open(encoding="utf-8-sig") as stream:

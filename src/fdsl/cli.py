@@ -10,6 +10,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict
+from math import isqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 
@@ -17,7 +18,8 @@ import typer
 from typer.core import TyperGroup
 
 import fdsl
-from fdsl.families import family_names
+from fdsl.compositions import LABELS
+from fdsl.families import family_named, family_names, has_family
 from fdsl.whole_files import whole_or_nothing
 
 if TYPE_CHECKING:
@@ -183,11 +185,19 @@ def _fdsl(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    formula: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE", help="A Python file, or a module, that registers families of your own."),
+    ] = None,
 ) -> None:
     """Pre-train vision models on pictures that formulas draw.
 
     Example: fdsl show fractaldb --categories 5
     """
+    from fdsl.families.user import import_formulas
+
+    for source in formula or ():
+        import_formulas(source)
 
 
 @app.command()
@@ -206,11 +216,23 @@ def search(
         float | None, typer.Option(help="Setting of the parameter variations, over 0 to 0.5.", show_default=_own)
     ] = None,
     sampler: Annotated[
-        Literal["uniform", "sigma"] | None,
-        typer.Option(help="As published, or contractive maps by singular values.", show_default=_own),
+        Literal["uniform", "sigma", "perturbed"] | None,
+        typer.Option(
+            help="As published, contractive maps by singular values, or perturbations of --base.", show_default=_own
+        ),
     ] = None,
     sigma_factor: Annotated[
         float | None, typer.Option(help="Of --sampler sigma.", show_default="drawn per category")
+    ] = None,
+    base: Annotated[
+        Path | None, typer.Option(help="Of --sampler perturbed: a catalog of one category.", show_default=False)
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option(help="Of --sampler perturbed: each parameter times 1-D to 1+D.", show_default=False)
+    ] = None,
+    own: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of a family of your own; give it again for more."),
     ] = None,
     out: Annotated[
         str | None,
@@ -247,6 +269,9 @@ def search(
         "variation": variation,
         "sampler": sampler,
         "sigma_factor": sigma_factor,
+        "base": base and fdsl.Catalog.load(base),
+        "delta": delta,
+        **dict(map(_setting, own or ())),
     }
     began = time.perf_counter()
     with _progress_bar() as progress:
@@ -291,6 +316,9 @@ def show(
     points: Points = None,
     draw: Draw = None,
     color: Color = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Compose several objects to a picture, with their masks and boxes.")
+    ] = False,
 ) -> None:
     """Draw a contact sheet: categories by instances, with labels.
 
@@ -305,7 +333,8 @@ def show(
     from fdsl.contact_sheet import contact_sheet
     from fdsl.export.png import png_bytes
 
-    dataset = fdsl.Dataset(catalog, _range(instances, "--instances"), spec, seed)
+    numbers = _range(instances, "--instances")
+    dataset = fdsl.Dataset(catalog, numbers, spec, seed, labels=LABELS if labels else "class")
     sheet = contact_sheet(dataset, rows.stop if rows == range(rows.stop) else rows, columns)
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_or_nothing(target.absolute()) as temporary:
@@ -333,15 +362,25 @@ def render(
     fit: Fit = None,
     crop_of: CropOf = None,
     view_scale: ViewScale = None,
+    labels: Annotated[
+        Literal["class", "coco"],
+        typer.Option(
+            help="Folders of each class, or pictures of several objects with their masks and boxes in annotations.json."
+        ),
+    ] = "class",
 ) -> None:
     """Draw pictures as PNG files.
 
     Their names are the published ones, CATEGORY/CATEGORY_WW_count_P_flipF.png
     with the weight row WW, the pattern P and the flip F; from instance 1,000
-    on they are CATEGORY/CATEGORY_instance_N.png.
+    on they are CATEGORY/CATEGORY_instance_N.png. With --labels coco they are
+    images/NUMBER.png: --categories then says what the first object of each
+    shows, and the others are of any category.
 
     Example: fdsl render fractaldb-1k --out pictures --categories 0:10 --instances 0:1000:40
+    Example: fdsl render fractaldb-1k --out detection --labels coco --color color --instances 0:1000:100
     """
+    from fdsl.export.coco import export_coco
     from fdsl.export.folder import export_folder
 
     chosen = _range(categories, "--categories") if categories else None
@@ -350,12 +389,17 @@ def render(
     _require_new(target, empty_folder=True)
     with _progress_bar() as progress:
         catalog = fdsl.catalog(source, variation, progress)
-        dataset = fdsl.Dataset(catalog, _range(instances, "--instances"), spec, seed)
+        numbers = _range(instances, "--instances")
+        dataset = fdsl.Dataset(catalog, numbers, spec, seed, labels=LABELS if labels == "coco" else "class")
         chosen = range(len(catalog)) if chosen is None else chosen
         if max(chosen) >= len(catalog):
             raise IndexError(f"category {max(chosen)} is out of range for a catalog of {len(catalog):,}")
         target.parent.mkdir(parents=True, exist_ok=True)
-        export_folder(dataset, target, chosen, progress)
+        if labels == "coco":
+            count = len(dataset.instances)
+            export_coco(dataset, target, [i * count + j for i in chosen for j in range(count)], progress)
+        else:
+            export_folder(dataset, target, chosen, progress)
     print(f"{len(chosen) * len(dataset.instances):,} pictures in {out}")
 
 
@@ -545,11 +589,23 @@ def demo(
 
 
 def _open(source: str, variation: float | None, progress: Progress, few: int = 100) -> fdsl.Catalog:
-    """The catalog of that name or path, or `few` categories of the family of that name."""
-    if source not in family_names():
+    """The catalog of that name or path, or `few` categories of the family of that name (of a grid, a few more)."""
+    if not has_family(source):
         return fdsl.catalog(source, variation, progress)
+    if "categories" in family_named(source).settings:
+        few = (isqrt(few - 1) + 1) ** 2
     settings: dict[str, Any] = {} if variation is None else {"variation": variation}
     return fdsl.search(source, few, progress=progress, **settings)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """`largest=5` is 5 and `kind=round` is "round"."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r}; expected NAME=VALUE", param_hint="--set")
+    with contextlib.suppress(ValueError):
+        return name, json.loads(value)
+    return name, value
 
 
 def _view(crop_of: int | None, view_scale: tuple[float, float] | None) -> fdsl.Crop | fdsl.RandomView | None:

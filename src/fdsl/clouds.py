@@ -24,20 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
 from fdsl.catalogs import Catalog
-from fdsl.datasets import (
-    Key,
-    Labels,
-    Targets,
-    canonical_instances,
-    counted,
-    dataset_positions,
-    instance_numbers,
-    key_table,
-    numbers_at,
-    thread_count,
-)
+from fdsl.datasets import Labels, Targets
 from fdsl.engines import cpu
 from fdsl.export.ply import ply_bytes, write_ply
+from fdsl.indexing import Key, canonical_instances, counted, dataset_positions, instance_numbers, key_table, numbers_at
 from fdsl.keyed import check_seed
 from fdsl.primitives import Clouds
 from fdsl.rendering import RENDER_VERSION
@@ -210,7 +200,7 @@ class CloudDataset(_Clouds):
         records["category"], records["number"] = labels, numbers_at(self.instances, places)
         epochs = counted("epoch", epoch, len(labels), 2**32)
         records["epoch"] = epochs if self.fresh else 0
-        return self._draw(records, out, thread_count(threads)), labels
+        return self._draw(records, out, cpu.thread_count(threads)), labels
 
     def __getitem__(self, key: Key) -> tuple[Points, int]:
         return self.__getitems__([key])[0]
@@ -333,7 +323,7 @@ class SceneDataset(_Clouds):
         >>> batch = dataset.batch(range(8))
         >>> first_scene = batch["points"][: batch["offsets"][1]].reshape(-1, 3)
         """
-        threads = thread_count(threads)
+        threads = cpu.thread_count(threads)
         scenes = dataset_positions(indices, len(self))
         epochs = counted("epoch", epoch, len(scenes), 2**32) if self.fresh else 0
         records, counts = cpu.place_scenes(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from operator import index
 from typing import Any, overload
 
@@ -13,17 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from fdsl import keyed
 from fdsl.catalogs import Catalog
+from fdsl.compositions import Composition, Target, check_labels, targets
 from fdsl.engines import cpu
 from fdsl.families import family_named
 from fdsl.families.protocol import ViewedFamily
+from fdsl.indexing import Key, canonical_instances, counted, dataset_positions, instance_numbers, key_table, numbers_at
 from fdsl.keyed import Purpose, check_seed
-from fdsl.primitives import Instances
+from fdsl.primitives import Drawing, Instances
 from fdsl.rendering import RENDER_VERSION, RenderSpec
 
 Images = NDArray[np.uint8]
 Labels = NDArray[np.int64]
-# An index, or (epoch, repeat, index) where a view or a fresh instance depends on the first two.
-Key = int | tuple[int, int, int]
 
 
 class Targets(Sequence[int]):
@@ -50,7 +52,111 @@ class Targets(Sequence[int]):
         return labels if dtype is None else labels.astype(dtype)
 
 
-class Dataset:
+class IndexedPictures(ABC):
+    """What serves pictures by index, to training loops and `torch.utils.data.DataLoader` alike.
+
+    Attributes:
+        spec: how pictures are drawn; its size and image_channels are those of every picture.
+        transform: applied to a PIL image by `dataset[i]` and DataLoader; `batch` and Feed give plain pixels.
+    """
+
+    spec: RenderSpec
+    transform: Callable[[Any], Any] | None
+    # What dense labels hold; () where a label is a class.
+    labels: tuple[str, ...]
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """sha256 hex of all that decides a pixel."""
+
+    @property
+    @abstractmethod
+    def classes(self) -> list[str]:
+        """Names of the classes, by label."""
+
+    @property
+    @abstractmethod
+    def targets(self) -> Sequence[int]:
+        """The label of every index."""
+
+    @abstractmethod
+    def split(self, share: float) -> tuple[IndexedPictures, IndexedPictures]:
+        """Two datasets of the same classes: about `share` of the instances, and the rest held out."""
+
+    @abstractmethod
+    def part_of(self, category: int) -> tuple[Dataset, int]:
+        """The dataset that a class is of, and the category's row in its catalog."""
+
+    @abstractmethod
+    def _draw(
+        self,
+        positions: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        out: Images,
+        threads: int,
+    ) -> Any:
+        """Draws pictures, of checked positions, epochs and repeats (B,), into `out`; returns their labels."""
+
+    def batch(
+        self,
+        indices: ArrayLike,
+        epoch: ArrayLike = 0,
+        repeat: ArrayLike = 0,
+        out: Images | None = None,
+        threads: int | None = None,
+    ) -> tuple[Images, Any]:
+        """Draws a batch.
+
+        Args:
+            indices: integers (B,), in any order, repeated or not; negative ones count from the end.
+            epoch: one for all, or one each; matters to views, compositions, fresh datasets and mixes by weight only.
+            repeat: likewise, 0 to 4,095; matters to views and compositions only.
+            out: uint8 (B, channels, size, size), C-contiguous, to draw into.
+            threads: None uses the processors there are, and one thread in a DataLoader worker.
+
+        Returns:
+            images uint8 (B, channels, size, size), labels int64 (B,). Dense labels are a list of B dicts, with what was
+            asked for of the n objects that are seen, those behind first: "labels" int64 (n,), category + 1, because 0
+            is torchvision's background; "boxes" float32 (n, 4), x1 y1 x2 y2 around the seen pixels, with exclusive
+            ends; "masks" uint8 (n, size, size), 1 at the seen pixels. An object that others hide has no label.
+
+        Raises:
+            IndexError: an index is out of range.
+            ValueError: an argument does not fit.
+        """
+        positions = dataset_positions(indices, len(self))
+        shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
+        if out is None:
+            out = np.empty(shape, np.uint8)
+        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
+            raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous uint8 {shape}")
+        epochs = counted("epoch", epoch, len(positions), 2**32)
+        repeats = counted("repeat", repeat, len(positions), 2**12)
+        epochs, repeats = (np.broadcast_to(numbers, positions.shape) for numbers in (epochs, repeats))
+        return out, self._draw(positions, epochs, repeats, out, cpu.thread_count(threads))
+
+    def __getitem__(self, key: Key) -> tuple[Any, Any]:
+        return self.__getitems__([key])[0]
+
+    def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, Any]]:
+        """Several (image, label) pairs at once, as DataLoader asks for them: indices, or (epoch, repeat, index)."""
+        table = key_table(keys)
+        images, labels = self.batch(table[:, 2], epoch=table[:, 0], repeat=table[:, 1])
+        pairs = list(zip(images, labels if self.labels else labels.tolist(), strict=True))
+        if self.transform is None:
+            return pairs
+        return [(self.transform(pil_image(image)), label) for image, label in pairs]
+
+    def __iter__(self) -> Iterator[tuple[Any, Any]]:
+        return (self[place] for place in range(len(self)))
+
+
+class Dataset(IndexedPictures):
     """Pictures of a catalog's categories: index = category * number of instances + position among the instances.
 
     It serves `torch.utils.data.DataLoader` as it is, without importing torch. Every picture is a pure function of the
@@ -64,6 +170,10 @@ class Dataset:
         seed: keys trajectories, patches and views.
         fresh: draw the instances anew each epoch, so that none ever comes again.
         transform: applied to a PIL image by `dataset[i]` and DataLoader; `batch` and Feed give plain pixels.
+        labels: "class", or some of ("class", "mask", "boxes"): pictures are then composed of several objects, of which
+            index i's is the first and the rest are drawn from the whole dataset, and the label of each is a dict in
+            torchvision's detection format. Composed anew for each epoch and repeat, as random views are.
+        composition: of such pictures; None is `Composition()`.
 
     Raises:
         ValueError: an argument is out of its range, or the spec has what the family lacks.
@@ -72,6 +182,10 @@ class Dataset:
     >>> dataset = fdsl.Dataset(fdsl.search("fractaldb", categories=2), instances=1000)
     >>> len(dataset), dataset[1999][0].shape, dataset[1999][1]
     (2000, (1, 224, 224), 1)
+    >>> detection = fdsl.Dataset(dataset.catalog, labels=("class", "mask", "boxes"))
+    >>> image, target = detection[1999]
+    >>> {name: array.dtype.name for name, array in target.items()}
+    {'labels': 'int64', 'boxes': 'float32', 'masks': 'uint8'}
     """
 
     def __init__(
@@ -82,6 +196,8 @@ class Dataset:
         seed: int = 0,
         fresh: bool = False,
         transform: Callable[[Any], Any] | None = None,
+        labels: str | Collection[str] = "class",
+        composition: Composition | None = None,
     ) -> None:
         self.catalog = catalog
         self.seed = check_seed(seed)
@@ -91,7 +207,20 @@ class Dataset:
         self._family = family_named(catalog.family)
         self.spec = self._family.complete(spec or RenderSpec())
         self.palette = self._family.palette(self.spec)
+        self.labels = check_labels(labels)
+        self.composition = self._checked(composition) if self.labels or composition is not None else None
         self._digest: str | None = None
+
+    def _checked(self, composition: Composition | None) -> Composition:
+        if not self.labels:
+            raise ValueError(f"composition is {composition!r}, but labels is 'class'; expected dense labels, or None")
+        if composition is not None and not isinstance(composition, Composition):
+            raise ValueError(f"composition is {composition!r}; expected fdsl.Composition(...) or None")
+        if self.spec.view is not None:
+            raise ValueError(f"view is {self.spec.view!r}, but composed pictures have none; expected None")
+        if self.transform is not None:
+            raise ValueError("transform would part images from their dense labels; expected None")
+        return composition or Composition()
 
     def __len__(self) -> int:
         return len(self.catalog) * len(self.instances)
@@ -106,7 +235,7 @@ class Dataset:
     def digest(self) -> str:
         """sha256 hex of all that decides a pixel: render version, catalog, spec, seed, instances.
 
-        `fresh` is part of it; `transform` is not.
+        `fresh` and dense labels are part of it; `transform` is not.
         """
         if self._digest is None:
             content = {
@@ -117,6 +246,8 @@ class Dataset:
                 "fresh": self.fresh,
                 "instances": canonical_instances(self.instances),
             }
+            if self.composition is not None:
+                content |= {"labels": self.labels, "composition": self.composition.canonical()}
             self._digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
         return self._digest
 
@@ -181,51 +312,81 @@ class Dataset:
         return self._with_instances(numbers[~held_out]), self._with_instances(numbers[held_out])
 
     def _with_instances(self, numbers: NDArray[np.int64]) -> Dataset:
-        return Dataset(self.catalog, numbers, self.spec, self.seed, self.fresh, self.transform)
-
-    def batch(
-        self,
-        indices: ArrayLike,
-        epoch: ArrayLike = 0,
-        repeat: ArrayLike = 0,
-        out: Images | None = None,
-        threads: int | None = None,
-    ) -> tuple[Images, Labels]:
-        """Draws a batch.
-
-        Args:
-            indices: integers (B,), in any order, repeated or not; negative ones count from the end.
-            epoch: one for all, or one each; matters to views and fresh datasets only.
-            repeat: likewise, 0 to 4,095; matters to views only.
-            out: uint8 (B, channels, size, size), C-contiguous, to draw into.
-            threads: None uses the processors there are, and one thread in a DataLoader worker.
-
-        Returns:
-            images uint8 (B, channels, size, size), labels int64 (B,).
-
-        Raises:
-            IndexError: an index is out of range.
-            ValueError: an argument does not fit.
-        """
-        positions = dataset_positions(indices, len(self))
-        shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
-        if out is None:
-            out = np.empty(shape, np.uint8)
-        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
-            raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous uint8 {shape}")
-        threads = thread_count(threads)
-        labels, places = np.divmod(positions, len(self.instances))
-        instances = Instances(
-            categories=labels,
-            numbers=numbers_at(self.instances, places),
-            epochs=counted("epoch", epoch, len(positions), 2**32),
-            repeats=counted("repeat", repeat, len(positions), 2**12),
-            seed=self.seed,
-            fresh=self.fresh,
+        labels = self.labels or "class"
+        return Dataset(
+            self.catalog, numbers, self.spec, self.seed, self.fresh, self.transform, labels, self.composition
         )
-        drawing = self._family.drawing(self.catalog, instances, self.spec)
-        cpu.draw(drawing, self.spec, self.palette, self.seed, out, threads)
-        return out, labels
+
+    def part_of(self, category: int) -> tuple[Dataset, int]:
+        """The dataset itself, and the category."""
+        return self, category
+
+    def _draw(
+        self,
+        positions: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        out: Images,
+        threads: int,
+    ) -> Any:
+        categories, places = np.divmod(positions, len(self.instances))
+        if self.composition is not None:
+            return self._compose(self.composition, categories, places, epochs, repeats, out, threads)
+        self._draw_instances(self.spec, categories, places, epochs, repeats, out, threads)
+        return categories
+
+    def _draw_instances(
+        self,
+        spec: RenderSpec,
+        categories: NDArray[np.int64],
+        places: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        out: Images,
+        threads: int,
+    ) -> Drawing:
+        instances = Instances(categories, numbers_at(self.instances, places), epochs, repeats, self.seed, self.fresh)
+        drawing = self._family.drawing(self.catalog, instances, spec)
+        cpu.draw(drawing, spec, self.palette, self.seed, out, threads)
+        return drawing
+
+    def _compose(
+        self,
+        composition: Composition,
+        categories: NDArray[np.int64],
+        places: NDArray[np.int64],
+        epochs: NDArray[np.int64],
+        repeats: NDArray[np.int64],
+        out: Images,
+        threads: int,
+    ) -> list[Target]:
+        count, channels, size, _ = out.shape
+        numbers = numbers_at(self.instances, places)
+        firsts = np.stack([categories, places, numbers, epochs, repeats], -1).astype(np.uint32)
+        objects = composition.place(firsts, size, self.seed, len(self.catalog), len(self.instances))
+        # One call of the engine draws all objects of one side.
+        by_side = np.argsort(objects["side"], kind="stable")
+        areas = channels * objects["side"][by_side].astype(np.int64) ** 2
+        ends = np.cumsum(areas)
+        objects["offset"][by_side] = ends - areas
+        pixels, opaque = np.empty(ends[-1] if count else 0, np.uint8), False
+        sides, starts = np.unique(objects["side"][by_side], return_index=True)
+        for side, group in zip(sides.tolist(), np.split(by_side, starts[1:]), strict=False):
+            drawn, begin = objects[group], objects["offset"][group[0]]
+            drawing = self._draw_instances(
+                _scaled(self.spec, side),
+                drawn["category"].astype(np.int64),
+                drawn["place"].astype(np.int64),
+                epochs[drawn["picture"]],
+                repeats[drawn["picture"]],
+                pixels[begin : begin + channels * side**2 * len(group)].reshape(-1, channels, side, side),
+                threads,
+            )
+            # A field has a value at each pixel, and no ground.
+            opaque = getattr(drawing, "opaque", False)
+        masks = np.empty((len(objects) if "mask" in self.labels else 0, size, size), np.uint8)
+        cpu.compose(pixels, objects, self.palette[0], opaque, out, masks, threads)
+        return targets(objects, masks, count, self.labels)
 
     def views(self, category: int, variation: int | None = None, threads: int | None = None) -> Images:
         """All views of one object, uint8 (views, channels, size, size), as MV-FractalDB pairs them.
@@ -260,20 +421,6 @@ class Dataset:
         first = index(category) * family.viewpoints
         return object_views.batch(range(first, first + family.viewpoints), threads=threads)[0]
 
-    def __getitem__(self, key: Key) -> tuple[Any, int]:
-        return self.__getitems__([key])[0]
-
-    def __getitems__(self, keys: Sequence[Key]) -> list[tuple[Any, int]]:
-        """Several (image, label) pairs at once, as DataLoader asks for them: indices, or (epoch, repeat, index)."""
-        table = key_table(keys)
-        images, labels = self.batch(table[:, 2], epoch=table[:, 0], repeat=table[:, 1])
-        if self.transform is None:
-            return list(zip(images, labels.tolist(), strict=True))
-        return [(self.transform(pil_image(image)), label) for image, label in zip(images, labels.tolist(), strict=True)]
-
-    def __iter__(self) -> Iterator[tuple[Any, int]]:
-        return (self[place] for place in range(len(self)))
-
 
 def pil_image(pixels: Images) -> Any:
     """A PIL image, "L" or "RGB", of pixels uint8 (1 or 3, H, W)."""
@@ -282,78 +429,7 @@ def pil_image(pixels: Images) -> Any:
     return Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
-def dataset_positions(indices: ArrayLike, length: int) -> NDArray[np.int64]:
-    """Indices (B,) into a dataset of that length, as int64 from 0 up; an IndexError where one is out of range."""
-    positions = np.asarray(indices)
-    if positions.size == 0:
-        positions = positions.astype(np.int64)
-    if positions.ndim != 1 or positions.dtype.kind not in "iu":
-        raise ValueError(f"indices are {positions.dtype} {positions.shape}; expected integers of shape (B,)")
-    positions = positions.astype(np.int64, copy=False)
-    outside = (positions < -length) | (positions >= length)
-    if outside.any():
-        bad = int(positions[np.argmax(outside)])
-        raise IndexError(f"index {bad} is out of range for a dataset of {length:,}")
-    return np.where(positions < 0, positions + length, positions)
-
-
-def key_table(keys: Sequence[Key]) -> NDArray[np.int64]:
-    """What a sampler hands over as int64 (B, 3): epoch, repeat, index."""
-    # operator.index refuses 0.5, which NumPy would round.
-    rows = [[index(part) for part in (key if isinstance(key, tuple) else (0, 0, key))] for key in keys]
-    return np.array(rows, np.int64).reshape(-1, 3)
-
-
-def thread_count(threads: int | None) -> int:
-    """The number of threads asked for; None is the processors there are, and one in a DataLoader worker."""
-    if threads is not None and (not isinstance(threads, int) or threads < 1):
-        raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
-    return threads or cpu.default_threads()
-
-
-def numbers_at(instances: range | NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The instance numbers at these places."""
-    if isinstance(instances, np.ndarray):
-        return instances[places]
-    return instances.start + instances.step * places
-
-
-def canonical_instances(instances: range | NDArray[np.int64]) -> str | list[int]:
-    """What a digest covers of the instance numbers."""
-    if isinstance(instances, np.ndarray):
-        return hashlib.sha256(np.ascontiguousarray(instances, "<i8").tobytes()).hexdigest()
-    return [instances.start, len(instances), instances.step]
-
-
-def instance_numbers(instances: Any) -> range | NDArray[np.int64]:
-    """Distinct instance numbers, as a range where they are evenly spaced; a ValueError where they are not."""
-    expected = "expected a number of at least 1, a range, or distinct instance numbers from 0 up"
-    if isinstance(instances, (int, np.integer)) and not isinstance(instances, bool):
-        instances = range(int(instances))
-    if not isinstance(instances, range):
-        instances = np.asarray(instances)
-        if instances.ndim != 1 or instances.dtype.kind not in "iu" or len(np.unique(instances)) != len(instances):
-            raise ValueError(f"instances are not distinct whole numbers; {expected}")
-        instances = instances.astype(np.int64)
-    if len(instances) == 0:
-        raise ValueError(f"instances is empty; {expected}")
-    # A range is monotonic: its ends bound it, and a million instances need no walk.
-    ends = np.array([instances[0], instances[-1]]) if isinstance(instances, range) else instances
-    if ends.min() < 0 or ends.max() >= 2**32:
-        raise ValueError(f"instances run from {ends.min()} to {ends.max()}; {expected}, under 2**32")
-    # Evenly spaced numbers are a range, however they came, so that equal datasets have equal digests.
-    first, step = int(instances[0]), int(instances[1]) - int(instances[0]) if len(instances) > 1 else 1
-    evenly = range(first, first + len(instances) * step, step)
-    if isinstance(instances, range) or np.array_equal(instances, evenly):
-        return evenly
-    numbers: NDArray[np.int64] = instances
-    return numbers
-
-
-def counted(name: str, value: ArrayLike, count: int, limit: int) -> NDArray[np.int64]:
-    """Whole numbers from 0 up to the limit, one for all or one each, as int64; a ValueError where they are not."""
-    numbers = np.asarray(value)
-    fits = numbers.dtype.kind in "iu" and numbers.shape in ((), (count,))
-    if not fits or (numbers < 0).any() or (numbers >= limit).any():
-        raise ValueError(f"{name} is {value!r}; expected whole numbers from 0 to {limit - 1}, one for all or one each")
-    return numbers.astype(np.int64)
+def _scaled(spec: RenderSpec, side: int) -> RenderSpec:
+    """The spec of the same picture at another size: as many points to a pixel, and as much of it free at the sides."""
+    points = spec.points and max(1, spec.points * side**2 // spec.size**2)
+    return replace(spec, size=side, points=points, pad=spec.pad and spec.pad * side // spec.size)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 try:
@@ -14,8 +15,11 @@ try:
 except ImportError as error:
     raise ImportError("fdsl.Feed needs torch, which is not installed; pip install 'fdsl[torch]'") from error
 
-from fdsl.datasets import Dataset
+from fdsl.datasets import IndexedPictures
 from fdsl.order import EpochBatches
+
+# A tensor of classes, or a dict of tensors for each picture where the labels are dense.
+Labels = Any
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,9 @@ class FeedStats:
 class Feed:
     """An iterable of (images, labels) that ends with the epoch; the next iteration is the next epoch.
 
-    images: uint8 tensor (B, channels, size, size); labels: int64 tensor (B,); both on `device`. Rendering runs in
-    threads of its own, at most `ahead` batches before the caller. On a CUDA device batches come through pinned memory.
+    images: uint8 tensor (B, channels, size, size); labels: int64 tensor (B,), or a list of B dicts of tensors where the
+    dataset's labels are dense; both on `device`. Rendering runs in threads of its own, at most `ahead` batches before
+    the caller. On a CUDA device batches come through pinned memory.
 
     Args:
         dataset: what to draw.
@@ -73,7 +78,7 @@ class Feed:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: IndexedPictures,
         batch_size: int | None = None,
         *,
         global_batch_size: int | None = None,
@@ -151,13 +156,14 @@ class Feed:
         """What the feed has cost since the current iteration began, or in the last one."""
         return FeedStats(self._images, self._last - self._began, self._waited)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, Labels]]:
         batches, epoch = self.batches, self._epoch
         self._position, self._resume_at = self._resume_at, 0
         self._images, self._waited = 0, 0.0
         self._began = self._last = time.perf_counter()
+        to_device = partial(torch.Tensor.to, device=self.device, non_blocking=True)
         starts = iter(range(self._position, batches.samples, batches.global_batch_size))
-        pending: deque[Future[tuple[torch.Tensor, torch.Tensor]]] = deque()
+        pending: deque[Future[tuple[torch.Tensor, Labels]]] = deque()
         pool = ThreadPoolExecutor(1, "fdsl-feed")
         try:
             for start in starts:
@@ -174,18 +180,25 @@ class Feed:
                     break
                 self._images += len(labels)
                 self._position = min(self._position + batches.global_batch_size, batches.samples)
-                yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+                yield to_device(images), _each(labels, to_device)
                 self._last = time.perf_counter()
             if self._epoch == epoch:
                 self._epoch, self._position = epoch + 1, 0
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
-    def _draw(self, position: int, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _draw(self, position: int, epoch: int) -> tuple[torch.Tensor, Labels]:
         indices, repeats = self.batches.slice_at(position, epoch)
         spec, pinned = self.dataset.spec, self.device.type == "cuda"
         shape = (len(indices), spec.image_channels, spec.size, spec.size)
         images = torch.empty(shape, dtype=torch.uint8, pin_memory=pinned)
         _, labels = self.dataset.batch(indices, epoch=epoch, repeat=repeats, out=images.numpy(), threads=self._threads)
-        drawn = torch.from_numpy(labels)
-        return images, drawn.pin_memory() if pinned else drawn
+        drawn = _each(labels, torch.from_numpy)
+        return images, _each(drawn, torch.Tensor.pin_memory) if pinned else drawn
+
+
+def _each(labels: Any, change: Callable[[Any], torch.Tensor]) -> Labels:
+    """Labels with `change` done to each array or tensor of theirs."""
+    if isinstance(labels, list):
+        return [{name: change(array) for name, array in target.items()} for target in labels]
+    return change(labels)

@@ -14,7 +14,7 @@ from fdsl import _core
 
 
 class Purpose(IntEnum):
-    """What a random number is for. Trajectories, views, scenes and the epoch order are drawn by the kernels."""
+    """What a random number is for. The kernels draw trajectories, views, compositions, scenes and the epoch order."""
 
     PATCH = 1
     INSTANCE = 3
@@ -30,15 +30,21 @@ def check_seed(seed: int) -> int:
 
 
 def words(
-    seed: int, purpose: Purpose, category: ArrayLike, number: ArrayLike = 0, epoch: ArrayLike = 0
+    seed: int,
+    purpose: Purpose,
+    category: ArrayLike,
+    number: ArrayLike = 0,
+    epoch: ArrayLike = 0,
+    trajectory: int = 0,
 ) -> NDArray[np.uint32]:
-    """Four random words for each (category, number, epoch), which broadcast: uint32 (..., 4).
+    """Four random words for each (category, number, epoch), which broadcast: uint32 (..., 4); more by trajectory.
 
     >>> words(0, Purpose.PATCH, category=[3, 4]).shape
     (2, 4)
     """
     counters = np.empty((*np.broadcast(category, number, epoch).shape, 4), np.uint32)
-    counters[..., 0], counters[..., 1], counters[..., 2], counters[..., 3] = category, number, epoch, purpose << 28
+    counters[..., 0], counters[..., 1], counters[..., 2] = category, number, epoch
+    counters[..., 3] = purpose << 28 | trajectory
     result = np.empty_like(counters)
     _core.philox(seed, counters.reshape(-1, 4), result.reshape(-1, 4))
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -124,5 +124,144 @@ class Clouds:
 
 assert Clouds.RECORD.itemsize == _core.CLOUD_PICTURE_BYTES
 
+
+@dataclass(frozen=True)
+class Contours:
+    """Radial contours: closed polylines whose vertices noise moves before each line (kernels/shared/contours.h).
+
+    Args:
+        records: RECORD (N,): the axes and the centre of the ellipse that the vertices start on, in a plane of 512
+            units; gain and shift, which make a vertex's step gain * pnoise1 + shift, less half the sines of both waves;
+            how many vertices and lines; a line's shades, from the palette's row first_shade on; and how many breaks.
+    """
+
+    RECORD: ClassVar = np.dtype(
+        [
+            *KEY,
+            ("axis", np.float64, 2),
+            ("centre", np.float64, 2),
+            ("gain", np.float64),
+            ("shift", np.float64),
+            ("vertices", np.int32),
+            ("lines", np.int32),
+            ("frequency", np.int32, 2),
+            ("shades", np.int32),
+            ("first_shade", np.int32),
+            ("breaks", np.int32),
+            ("", "V4"),
+        ]
+    )
+
+    records: NDArray[np.void]
+
+
+assert Contours.RECORD.itemsize == _core.CONTOUR_INSTANCE_BYTES
+
+
+@dataclass(frozen=True)
+class BezierCurves:
+    """Bezier curves whose control points the instance draws (kernels/shared/bezier.h).
+
+    Args:
+        params: control_points int32 (C,), curves int32 (C,).
+        weights: float32, Bernstein polynomials of curves of 2, 3, ... control points, (control points, points of the
+            polyline) each, one after the other.
+        records: RECORD (N,).
+    """
+
+    RECORD: ClassVar = np.dtype(KEY)
+
+    params: Mapping[str, NDArray[Any]]
+    weights: NDArray[np.float32]
+    records: NDArray[np.void]
+
+
+assert BezierCurves.RECORD.itemsize == _core.BEZIER_INSTANCE_BYTES
+
+
+@dataclass(frozen=True)
+class GradientNoise:
+    """Gradient noise at the pixels' centres (kernels/shared/perlin.h).
+
+    Args:
+        params: frequencies int32 (C, 2): lattice cells along the picture's width and height.
+        records: RECORD (N,).
+    """
+
+    RECORD: ClassVar = np.dtype(KEY)
+    opaque: ClassVar = True  # a value at each pixel, and no ground
+
+    params: Mapping[str, NDArray[Any]]
+    records: NDArray[np.void]
+
+
+assert GradientNoise.RECORD.itemsize == _core.PERLIN_INSTANCE_BYTES
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points that were worked out already, in the plane or in space (kernels/shared/given.h).
+
+    Args:
+        coordinates: float32 (numbers of all pictures,), finite, point by point.
+        records: RECORD (N,): where a picture's numbers begin, how many points of 2 or 3 they are, at least one, and
+            the camera's angle about the vertical, in turns of 2^-32.
+    """
+
+    RECORD: ClassVar = np.dtype(
+        [
+            *KEY,
+            ("first", np.int64),
+            ("points", np.int32),
+            ("dimensions", np.int32),
+            ("turns", np.uint32),
+            ("unused", np.uint32),
+        ]
+    )
+
+    coordinates: NDArray[np.float32]
+    records: NDArray[np.void]
+
+
+@dataclass(frozen=True)
+class Polylines:
+    """Polylines that were worked out already (kernels/shared/given.h).
+
+    Args:
+        vertices: float32 (vertices of all lines, 2), finite.
+        ends: int64 (L + 1,): line i has the vertices ends[i] to ends[i + 1], at least one.
+        records: RECORD (N,): a picture's first line, and how many it has, at least one.
+    """
+
+    RECORD: ClassVar = np.dtype([*KEY, ("first", np.int64), ("lines", np.int64)])
+
+    vertices: NDArray[np.float32]
+    ends: NDArray[np.int64]
+    records: NDArray[np.void]
+
+
+assert Points.RECORD.itemsize == _core.POINTS_BYTES
+assert Polylines.RECORD.itemsize == _core.POLYLINES_BYTES
+
+
+@dataclass(frozen=True)
+class Fields:
+    """A value per pixel, worked out when an engine has placed the view.
+
+    Args:
+        levels: called with a picture's position in the batch and the coordinates of its pixels' centres in the plane
+            [0, 1) x [0, 1), float64 (size, size) each, y up; gives rows of the palette, uint8 (size, size).
+        records: RECORD (N,).
+    """
+
+    RECORD: ClassVar = np.dtype(KEY)
+    opaque: ClassVar = True  # a value at each pixel, and no ground
+
+    levels: Callable[[int, NDArray[np.float64], NDArray[np.float64]], NDArray[np.uint8]]
+    records: NDArray[np.void]
+
+
 # All that an engine draws.
-Drawing = AffineSystems | SpatialSystems | Clouds
+Drawing = (
+    AffineSystems | SpatialSystems | Clouds | BezierCurves | Contours | GradientNoise | Points | Polylines | Fields
+)

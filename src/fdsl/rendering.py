@@ -87,21 +87,23 @@ class RenderSpec:
     """How pictures are drawn.
 
     What is None is the family's own; a Dataset's spec has it filled in. fractaldb: 100,000 points, "patch", "gray",
-    pad 6, fit "own". What a family does not have, it rejects by name.
+    pad 6, fit "own"; exfractaldb: 10,000 points, "point", "white", fit "own". What a family does not have, it rejects
+    by name.
 
     Args:
         size: pixels of a side, 1 to 4,096.
         points: points of a picture, 1 to 2^24.
         draw: "point" sets the hit pixels; "patch" gives each the 3x3 pattern of its instance; "patch_per_point" stamps
             a pattern of its own per point, whose zeros erase (as the published code).
-        color: "gray" (127 on black; contours: one gray a line), "white" (255), "color" (hue by step; contours: by line)
-            or "density" (by the count of points).
+        color: "gray" (127 on black; contours: one gray a line; perlin: all grays), "white" (255), "color" (hue by step;
+            contours and bezier: by line; perlin: by value) or "density" (by the count of points).
         channels: 1 or 3; None is 3 for color and 1 for the others (`image_channels`). 3 repeats gray.
         pad: pixels left free on each side of the whole picture.
         fit: "own" scales to the picture's own bounding box (within its probe's); "stored" to the probe's, in half the
             time, and drops points outside. Other pixels, so part of the spec.
         view: None for the whole picture, or a `Crop` or `RandomView` of it.
-        options: what only one family has; fractaldb: {"instance_rule": "published"}.
+        options: what only some families have; fractaldb, exfractaldb: {"instance_rule": "published"}; rcdb:
+            {"broken_contours": 1000}, lines in the ground's colour across the picture.
 
     Raises:
         ValueError: an argument is out of its range, or two contradict each other.

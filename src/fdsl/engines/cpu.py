@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
-from fdsl.primitives import AffineSystems, Clouds, Drawing, SpatialSystems
+from fdsl.primitives import (
+    AffineSystems,
+    BezierCurves,
+    Clouds,
+    Contours,
+    Drawing,
+    Fields,
+    GradientNoise,
+    Points,
+    Polylines,
+    SpatialSystems,
+)
 from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
@@ -66,6 +77,17 @@ def default_threads() -> int:
     return max(1, processors // max(1, int(ranks_here) if ranks_here.isdecimal() else 1))
 
 
+def thread_count(threads: int | None) -> int:
+    """The number of threads asked for; None is `default_threads()`.
+
+    Raises:
+        ValueError: it is not a whole number of at least 1.
+    """
+    if threads is not None and (not isinstance(threads, int) or threads < 1):
+        raise ValueError(f"threads is {threads!r}; expected a whole number of at least 1, or None")
+    return threads or default_threads()
+
+
 def _record(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
     record = np.zeros((), _SPEC)
     record["seed"], record["size"], record["of"] = seed, spec.size, spec.whole
@@ -106,51 +128,67 @@ def draw(
         out: where to.
         threads: that share the batch.
     """
+    kernel = kernel_name()
+    common: tuple[Any, ...] = (_bytes(drawing.records), _record(spec, seed), palette, out, threads)
     match drawing:
-        case AffineSystems():
-            _draw_systems(_core.draw_affine, drawing, spec, palette, seed, out, threads)
-        case SpatialSystems():
-            _draw_systems(_core.draw_spatial, drawing, spec, palette, seed, out, threads)
-        case Clouds():
-            _draw_systems(_core.draw_cloud_pictures, drawing, spec, palette, seed, out, threads)
+        case AffineSystems(params=params):
+            _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case SpatialSystems(params=params):
+            _core.draw_spatial(kernel, params["affine"], params["probability"], params["maps"], *common)
+        case Clouds(params=params):
+            own = Clouds.own_points(spec.points or 1, drawing.mix)
+            _core.draw_cloud_pictures(kernel, params["affine"], params["probability"], params["maps"], own, *common)
+        case BezierCurves(params=params):
+            _core.draw_bezier(kernel, params["control_points"], params["curves"], drawing.weights, *common)
+        case Contours():
+            _core.draw_contours(kernel, *common)
+        case GradientNoise(params=params):
+            _core.draw_perlin(kernel, params["frequencies"], *common)
+        case Points():
+            _core.draw_points(kernel, drawing.coordinates, *common)
+        case Polylines():
+            _core.draw_polylines(kernel, drawing.vertices, drawing.ends, *common)
+        case Fields():
+            _draw_fields(drawing, *common[:4])
 
 
-def _draw_systems(
-    kernel: Callable[..., None],
-    drawing: Drawing,
-    spec: RenderSpec,
+def _draw_fields(
+    drawing: Fields,
+    keys: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
     palette: NDArray[np.uint8],
-    seed: int,
     out: NDArray[np.uint8],
+) -> None:
+    # Python's own work, picture by picture: threads would wait for each other.
+    for i, picture in enumerate(out):
+        x, y = np.empty((2, *picture.shape[1:]))
+        _core.pixel_centres(keys[i : i + 1], spec, x, y)
+        levels = drawing.levels(i, x, y)
+        for plane, values in zip(picture, palette.T, strict=True):
+            np.take(values, levels, out=plane, mode="clip")
+
+
+def compose(
+    pixels: NDArray[np.uint8],
+    objects: NDArray[np.void],
+    ground: NDArray[np.uint8],
+    opaque: bool,
+    out: NDArray[np.uint8],
+    masks: NDArray[np.uint8],
     threads: int,
 ) -> None:
-    tables = (drawing.params[name] for name in ("affine", "probability", "maps"))
-    own = [Clouds.own_points(spec.points or 1, drawing.mix)] if isinstance(drawing, Clouds) else []
-    kernel(kernel_name(), *tables, _bytes(drawing.records), *own, _record(spec, seed), palette, out, threads)
+    """Pastes drawn objects onto canvases, those behind first, and fills in the box and pixels that are seen of each.
 
-
-def measure(
-    drawing: AffineSystems, spec: RenderSpec, seed: int, threads: int, enough: ArrayLike = 2**31 - 1
-) -> NDArray[np.void]:
-    """Point pictures judged, not kept: MEASUREMENT records of box, count of hit pixels, and finiteness, (B,).
-
-    `enough` is one number for all or int (B,). A count may end before it is complete: once that many pixels are hit, or
-    if an eighth of the points hit less than an eighth of them. What is not finite is not counted.
+    Args:
+        pixels: of all objects, uint8 (P,): from its offset on, an object's are (channels, side, side).
+        objects: compositions.OBJECT (N,), C-contiguous, picture by picture.
+        ground: uint8 (channels,), what canvases are filled with; the pixels of an object that equal it cover nothing.
+        opaque: or all of them do.
+        out: canvases, uint8 (B, channels, size, size), C-contiguous.
+        masks: uint8 (N, size, size), C-contiguous: 1 where an object is seen, else 0; or (0, size, size) for none.
+        threads: that share the batch.
     """
-    params = drawing.params
-    result = np.zeros(len(drawing.records), MEASUREMENT)
-    _core.measure_affine(
-        kernel_name(),
-        params["affine"],
-        params["probability"],
-        params["maps"],
-        _bytes(drawing.records),
-        _record(spec, seed),
-        np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
-        _bytes(result),
-        threads,
-    )
-    return result
+    _core.compose(pixels, _bytes(objects), ground, opaque, out, masks, threads)
 
 
 def draw_clouds(
@@ -162,8 +200,9 @@ def draw_clouds(
     threads: int,
 ) -> None:
     """Draws point clouds into `out`, float32 (B, points, 3): CLOUD records (B,), `own` points of their own category."""
-    affine, probability, maps = (params[name] for name in ("affine", "probability", "maps"))
-    _core.draw_clouds(kernel_name(), affine, probability, maps, _bytes(records), seed, own, out, threads)
+    _core.draw_clouds(
+        kernel_name(), params["affine"], params["probability"], params["maps"], _bytes(records), seed, own, out, threads
+    )
 
 
 def place_scenes(
@@ -197,6 +236,29 @@ def place_scenes(
     return records[np.arange(most) < counts[:, None]], counts.astype(np.int64)
 
 
+def measure(
+    drawing: AffineSystems, spec: RenderSpec, seed: int, threads: int, enough: ArrayLike = 2**31 - 1
+) -> NDArray[np.void]:
+    """Point pictures judged, not kept: MEASUREMENT records of box, count of hit pixels, and finiteness, (B,).
+
+    `enough` is one number for all or int (B,). A count may end before it is complete: once that many pixels are hit, or
+    if an eighth of the points hit less than an eighth of them. What is not finite is not counted.
+    """
+    result = np.zeros(len(drawing.records), MEASUREMENT)
+    _core.measure_affine(
+        kernel_name(),
+        drawing.params["affine"],
+        drawing.params["probability"],
+        drawing.params["maps"],
+        _bytes(drawing.records),
+        _record(spec, seed),
+        np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
+        _bytes(result),
+        threads,
+    )
+    return result
+
+
 def measure_spatial(
     drawing: SpatialSystems, points: int, seed: int, threads: int, least: float = 0.0
 ) -> NDArray[np.void]:
@@ -206,13 +268,12 @@ def measure_spatial(
     coordinates together span 2, and 0 where a point overflows. Where a fourth of the trajectories has less than half of
     `least` on an axis, the rest is not walked, and what is measured is of that fourth.
     """
-    params = drawing.params
     result = np.zeros(len(drawing.records), SPATIAL_MEASUREMENT)
     _core.measure_spatial(
         kernel_name(),
-        params["affine"],
-        params["probability"],
-        params["maps"],
+        drawing.params["affine"],
+        drawing.params["probability"],
+        drawing.params["maps"],
         _bytes(drawing.records),
         _record(RenderSpec(points=points), seed),
         least,

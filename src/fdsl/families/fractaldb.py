@@ -35,7 +35,7 @@ _LADDER = np.array([[0, 1, 2, 3, 4], *([4 * k + 1, 4 * k + 2, 2, 4 * k + 3, 4 * 
 # Stands for "no box": far beyond any attractor, and its square is still finite.
 _UNBOUNDED = np.array([-(2.0**60), 2.0**60, -(2.0**60), 2.0**60], np.float32)
 
-_SAMPLERS = ("uniform", "sigma")
+_SAMPLERS = ("uniform", "sigma", "perturbed")
 
 
 class FractalDB:
@@ -43,7 +43,14 @@ class FractalDB:
 
     name = "fractaldb"
     settings: Settings = MappingProxyType(
-        {"fill_rate": 0.2, "variation": 0.4, "sampler": "uniform", "sigma_factor": None}
+        {
+            "fill_rate": 0.2,
+            "variation": 0.4,
+            "sampler": "uniform",
+            "sigma_factor": None,
+            "base": None,
+            "delta": None,
+        }
     )
     criterion: str | None = "filling"
     weight_rows = WEIGHT_ROWS
@@ -51,12 +58,20 @@ class FractalDB:
     box_numbers = 4
 
     def check_settings(self, settings: Settings) -> None:
-        """Raises a ValueError where the sampler or its sigma-factor is out of its range."""
+        """Raises a ValueError where the sampler, or what belongs to it, is out of its range."""
         sampler, sigma_factor = settings["sampler"], settings["sigma_factor"]
         if sampler not in _SAMPLERS:
             raise ValueError(f"sampler is {sampler!r}; expected one of {', '.join(_SAMPLERS)}")
         if sigma_factor is not None and (sampler != "sigma" or not 0 < sigma_factor < 6):
             raise ValueError(f"sigma_factor is {sigma_factor!r}; expected over 0 and under 6, and sampler 'sigma'")
+        base, delta = settings["base"], settings["delta"]
+        if sampler != "perturbed" and (base is not None or delta is not None):
+            raise ValueError(f"base and delta belong to sampler 'perturbed'; expected that instead of {sampler!r}")
+        if sampler == "perturbed":
+            if getattr(base, "family", None) != self.name or len(base) != 1:
+                raise ValueError(f"base is {base!r}; expected a fractaldb catalog of one category to perturb")
+            if not isinstance(delta, (int, float)) or not 0 < delta <= 1:
+                raise ValueError(f"delta is {delta!r}; expected a share over 0 and up to 1 (0.1 as published)")
 
     def check_params(self, params: Params) -> int:
         """The number of categories, if `params` has the family's arrays.
@@ -93,19 +108,28 @@ class FractalDB:
             settings: the sampler: "uniform" draws 2 to 7 maps with six parameters each in U(-1, 1), as published;
                 "sigma" draws contractive maps by their singular values (Anderson and Farrell, Improving Fractal
                 Pre-training, WACV 2022): two rotations with random reflections, and sum(s1 + 2 s2) equal to the
-                sigma_factor, which None draws in U((5 + M) / 2, (6 + M) / 2) for M maps, as published.
+                sigma_factor, which None draws in U((5 + M) / 2, (6 + M) / 2) for M maps, as published; "perturbed"
+                multiplies each parameter of the one category of `base` by U(1 - delta, 1 + delta) (1p-frac: Nakamura et
+                al., Scaling Backwards: Minimal Synthetic Pre-training?, ECCV 2024).
 
         Returns:
-            maps int32 (N,), affine float64 (N, 7, 6), probability float64 (N, 7).
+            maps int32 (N,), affine float64 (N, M, 6), probability float64 (N, M), with room for M maps.
         """
         first = keyed.words(seed, Purpose.CANDIDATE, candidates)
         maps = (2 + (first[:, 0].astype(np.uint64) * 6 >> 32)).astype(np.int32)
+        drawn = keyed.words(seed, Purpose.CANDIDATE, candidates[:, None], np.arange(1, 13))
+        symmetric = 2.0 * keyed.unit(drawn.reshape(-1, 8, 6)) - 1.0
         if settings["sampler"] == "uniform":
-            drawn = keyed.words(seed, Purpose.CANDIDATE, candidates[:, None], np.arange(1, 12))
-            affine = 2.0 * keyed.unit(drawn.reshape(len(candidates), 44)[:, :42].reshape(-1, 7, 6)) - 1.0
+            affine = symmetric[:, :7]
+        elif settings["sampler"] == "perturbed":
+            base = settings["base"].params
+            maps = np.repeat(base["maps"], len(candidates))
+            width = base["affine"].shape[1]
+            affine = np.zeros((len(candidates), 8, 6))
+            affine[:, :width] = base["affine"] * (1.0 + settings["delta"] * symmetric[:, :width])
         else:
             affine = self._sample_contractive(seed, candidates, maps, keyed.unit(first[:, 1]), settings["sigma_factor"])
-        used = np.arange(7) < maps[:, None]
+        used = np.arange(affine.shape[1]) < maps[:, None]
         affine = np.where(used[..., None], affine, 0.0)
         weight = abs(affine[..., 0] * affine[..., 3] - affine[..., 1] * affine[..., 2])
         return {"maps": maps, "affine": affine, "probability": probabilities(weight)}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl.primitives import Drawing, Instances
+from fdsl.primitives import AffineSystems, Drawing, Instances
 from fdsl.rendering import RenderSpec
 
 if TYPE_CHECKING:
@@ -48,7 +48,10 @@ class Family(Protocol):
         """Raises a ValueError that names the first setting that is out of its range."""
 
     def sample(self, seed: int, candidates: NDArray[np.int64], settings: Settings) -> dict[str, NDArray[Any]]:
-        """Parameters of numbered candidates, (N, ...) each; a pure function of (seed, number, settings)."""
+        """Parameters of numbered candidates, (N, ...) each; a pure function of (seed, number, settings).
+
+        A formula may leave out candidates that it rejects by itself; {} stands for all of them.
+        """
 
     def check_params(self, params: Params) -> int:
         """The number of categories; raises a ValueError where an array is missing, or its dtype or shape is another."""
@@ -86,7 +89,7 @@ class ProbedFamily(Family, Protocol):
     def factors(self, variation: float | None) -> NDArray[np.float64]:
         """What each parameter is multiplied by, float64 (weight rows, 9, parameters): by shrink factor in eighths."""
 
-    def probes(self, params: Params, categories: NDArray[np.int64], factors: NDArray[np.float64]) -> Drawing:
+    def probes(self, params: Params, categories: NDArray[np.int64], factors: NDArray[np.float64]) -> AffineSystems:
         """Unbounded pictures of categories int64 (N,), their parameters times factors float64 (N, parameters)."""
 
 

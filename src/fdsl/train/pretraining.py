@@ -474,6 +474,8 @@ def _check(
         raise ValueError(f"warmup is {warmup!r}; expected a share of the run, from 0 to under 1")
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing is {label_smoothing!r}; expected 0 to under 1")
+    if dataset.labels:
+        raise ValueError(f"labels is {dataset.labels!r}; expected 'class', which a classifier learns")
     if held_out is not None:
         for name, asked, found in (
             ("catalog", dataset.catalog.digest[:12], held_out.catalog.digest[:12]),

@@ -31,8 +31,8 @@ void draw_clouds(const std::string& kernel, const SpatialAffine& affine, const M
 }
 
 void draw_cloud_pictures(const std::string& kernel, const SpatialAffine& affine,
-                         const Matrix<const double>& probability, const Vector<const int32_t>& maps,
-                         const Records<CloudPicture>& instances, int own, const SpecBytes& spec,
+                         const Matrix<const double>& probability, const Vector<const int32_t>& maps, int own,
+                         const Records<CloudPicture>& instances, const SpecBytes& spec,
                          const Matrix<const uint8_t>& palette, const Images& out, int threads) {
   const AffineParameters parameters = parameters_of(affine, probability, maps);
   const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
@@ -68,9 +68,10 @@ void bind_clouds(nb::module_& module) {
              "Draws point clouds into out, float32 (B, points, 3).");
   module.attr("CLOUD_PICTURE_BYTES") = sizeof(CloudPicture);
   module.def("draw_cloud_pictures", &draw_cloud_pictures, nb::arg("kernel"), nb::arg("affine").noconvert(),
-             nb::arg("probability").noconvert(), nb::arg("maps").noconvert(), nb::arg("instances").noconvert(),
-             nb::arg("own"), nb::arg("spec").noconvert(), nb::arg("palette").noconvert(), nb::arg("out").noconvert(),
-             nb::arg("threads"), "Draws point clouds, as cameras see them, into out, uint8 (B, channels, size, size).");
+             nb::arg("probability").noconvert(), nb::arg("maps").noconvert(), nb::arg("own"),
+             nb::arg("instances").noconvert(), nb::arg("spec").noconvert(), nb::arg("palette").noconvert(),
+             nb::arg("out").noconvert(), nb::arg("threads"),
+             "Draws point clouds, as cameras see them, into out, uint8 (B, channels, size, size).");
   module.def("place_scenes", &place_scenes, nb::arg("seed"), nb::arg("floor"), nb::arg("objects"),
              nb::arg("categories"), nb::arg("instances"), nb::arg("scenes").noconvert(), nb::arg("epochs").noconvert(),
              nb::arg("out").noconvert(), nb::arg("counts").noconvert(), nb::arg("threads"),

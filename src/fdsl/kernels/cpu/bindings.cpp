@@ -22,6 +22,11 @@ std::vector<std::string> kernels() {
 }  // namespace
 
 void bind_affine(nb::module_& module);
+void bind_contours(nb::module_& module);
+void bind_bezier(nb::module_& module);
+void bind_perlin(nb::module_& module);
+void bind_compose(nb::module_& module);
+void bind_given(nb::module_& module);
 void bind_clouds(nb::module_& module);
 void bind_published(nb::module_& module);
 void bind_published_spatial(nb::module_& module);
@@ -67,6 +72,11 @@ NB_MODULE(_core, module) {
       nb::arg("seed"), nb::arg("epoch"), nb::arg("size"), nb::arg("positions").noconvert(),
       "Replaces positions by their indices in the order of the epoch.");
   bind_affine(module);
+  bind_contours(module);
+  bind_bezier(module);
+  bind_perlin(module);
+  bind_compose(module);
+  bind_given(module);
   bind_clouds(module);
   bind_published(module);
   bind_published_spatial(module);

@@ -31,6 +31,11 @@ struct Batch {
 template <class Instance>
 struct PointTask;
 struct AffineInstance;
+struct ContourTask;
+struct BezierTask;
+struct PerlinTask;
+struct GivenPointsTask;
+struct GivenPolylinesTask;
 struct Measurement;
 struct SpatialInstance;
 struct SpatialMeasurement;
@@ -46,6 +51,11 @@ struct Kernel {
   SpatialMeasurement (*measure_spatial)(const PointTask<SpatialInstance>&, float least);
   void (*draw_cloud)(const CloudTask&, void* scratch);
   void (*draw_cloud_picture)(const CloudPictureTask&, void* scratch);
+  void (*draw_contours)(const ContourTask&, void* scratch);
+  void (*draw_bezier)(const BezierTask&);
+  void (*draw_perlin)(const PerlinTask&, void* scratch);
+  void (*draw_given_points)(const GivenPointsTask&, void* scratch);
+  void (*draw_given_polylines)(const GivenPolylinesTask&, void* scratch);
 };
 
 extern const Kernel kernel_portable;

@@ -94,6 +94,26 @@ void write_bits(const uint64_t* bits, const Grid& grid, int size, uint8_t value,
   V::finish_streams();
 }
 
+// Likewise of numbers: a cell takes the largest of its own and those that paint it. `to` has room for another grid.
+FDSL_INLINE void dilate_numbers(const uint32_t* numbers, uint32_t* to, const Grid& grid, uint32_t neighbours) {
+  std::memcpy(to, numbers, static_cast<size_t>(grid.rows) * grid.stride * sizeof *to);
+  for_neighbours(neighbours, grid, [&](int down, int right) {
+    for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
+      uint32_t* out = to + row * grid.stride;
+      const uint32_t* in = numbers + (row - down) * grid.stride - right;
+      for (int i = MARGIN; i < grid.stride - MARGIN; ++i) out[i] = in[i] > out[i] ? in[i] : out[i];
+    }
+  });
+}
+
+// Stamps a 3x3 pattern of nine random bits, not all zero, around a cell; its zeros erase.
+FDSL_INLINE void stamp_patch(uint8_t* cells, const Grid& grid, int32_t u, int32_t v, uint32_t random, uint8_t value) {
+  const uint32_t pattern = 1 + ((random >> 16) * 511 >> 16);
+  uint8_t* centre = cells + grid.index(u, v);
+  for (int cell = 0; cell < 9; ++cell)
+    centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] = pattern >> cell & 1 ? value : 0;
+}
+
 // Cells of any type through the palette; entry(cell) names the palette's row.
 template <class Cell, class Entry>
 FDSL_INLINE void write_cells(const Cell* cells, const Grid& grid, int size, const Palette& palette, uint8_t* out,

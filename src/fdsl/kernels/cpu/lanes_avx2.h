@@ -3,9 +3,22 @@
 
 #include <immintrin.h>
 
+#include "shared/noise.h"
 #include "shared/platform.h"
 
 namespace fdsl {
+
+// The lanes that eight bits name, one after the other.
+struct NamedLanes {
+  uint8_t order[256][8] = {};
+
+  constexpr NamedLanes() {
+    for (int bits = 0; bits < 256; ++bits)
+      for (int lane = 0, place = 0; lane < 8; ++lane)
+        if (bits >> lane & 1) order[bits][place++] = static_cast<uint8_t>(lane);
+  }
+};
+constexpr NamedLanes NAMED_LANES;
 
 struct Avx2 {
   static constexpr int WIDTH = 8;
@@ -61,6 +74,7 @@ struct Avx2 {
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
     return _mm256_blendv_ps(b, _mm256_max_ps(a, b), where);
   }
+  static FDSL_MEMBER Float floor(Float a) { return _mm256_floor_ps(a); }
   static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) {
     return _mm256_blendv_ps(b, _mm256_add_ps(a, b), where);
   }
@@ -76,6 +90,8 @@ struct Avx2 {
   static FDSL_MEMBER Int shift_right(Int a) {
     return _mm256_srli_epi32(a, N);
   }
+  // The lowest three bits, for a Table.
+  static FDSL_MEMBER Index index(Int a) { return a; }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     const __m256i own = _mm256_cmpgt_epi32(_mm256_permutevar8x32_epi32(threshold.value, r), r);
     return _mm256_blendv_epi8(_mm256_permutevar8x32_epi32(alias.value, r), r, own);
@@ -107,6 +123,59 @@ struct Avx2 {
     _mm256_stream_si256(reinterpret_cast<__m256i*>(to) + 1, spread_half(static_cast<uint32_t>(bits >> 32), value));
   }
   static FDSL_MEMBER void finish_streams() { _mm_sfence(); }
+
+  static FDSL_MEMBER Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
+  static FDSL_MEMBER Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
+  static FDSL_MEMBER Int subtract(Int a, Int b) { return _mm256_sub_epi32(a, b); }
+  static FDSL_MEMBER Int bit_and(Int a, Int b) { return _mm256_and_si256(a, b); }
+  static FDSL_MEMBER Int bit_or(Int a, Int b) { return _mm256_or_si256(a, b); }
+  static FDSL_MEMBER Int absolute(Int a) { return _mm256_abs_epi32(a); }
+  static FDSL_MEMBER Int minimum(Int a, Int b) { return _mm256_min_epi32(a, b); }
+  static FDSL_MEMBER Int maximum(Int a, Int b) { return _mm256_max_epi32(a, b); }
+  // The high half of the product of unsigned numbers.
+  static FDSL_MEMBER Int multiply_high(Int a, Int b) {
+    const __m256i even = _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32);
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+    return _mm256_blend_epi32(even, odd, 0xAA);
+  }
+  // Of a mask only the sign bits count.
+  static FDSL_MEMBER Mask negative(Int a) { return _mm256_castsi256_ps(a); }
+  // Of unsigned numbers.
+  static FDSL_MEMBER Mask below(Int a, Int b) {
+    const __m256i lowest = _mm256_set1_epi32(INT32_MIN);
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_xor_si256(b, lowest), _mm256_xor_si256(a, lowest)));
+  }
+  static FDSL_MEMBER Int select(Mask where, Int a, Int b) {
+    return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(b), _mm256_castsi256_ps(a), where));
+  }
+  static FDSL_MEMBER uint32_t bits(Mask a) { return _mm256_movemask_ps(a); }
+  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
+  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
+    const uint32_t named = bits(where);
+    const __m128i order = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(NAMED_LANES.order[named]));
+    store(to, _mm256_permutevar8x32_epi32(a, _mm256_cvtepu8_epi32(order)));
+    return __builtin_popcount(named);
+  }
+  // Slopes of lattice points modulo 256, picked from registers, because a gather may cost ten times as much (where the
+  // processor guards it): a nibble of 32 words, then 1 to 8, or -1.
+  struct Slopes {
+    __m256i nibbles[4];
+    __m256 rising;
+    FDSL_MEMBER Slopes() : rising(_mm256_loadu_ps(LATTICE_SLOPES.slope_of_nibble)) {
+      for (int i = 0; i < 4; ++i) nibbles[i] = load(LATTICE_SLOPES.nibbles + 8 * i);
+    }
+    FDSL_MEMBER Float operator[](Int point) const {
+      const __m256i place = _mm256_srli_epi32(point, 3);
+      __m256i word[4];
+      for (int i = 0; i < 4; ++i) word[i] = _mm256_permutevar8x32_epi32(nibbles[i], place);
+      const Mask odd = negative(_mm256_slli_epi32(point, 25)), upper = negative(_mm256_slli_epi32(point, 24));
+      const __m256i picked = select(upper, select(odd, word[3], word[2]), select(odd, word[1], word[0]));
+      const __m256i bit = _mm256_and_si256(_mm256_slli_epi32(point, 2), _mm256_set1_epi32(28));
+      const __m256i nibble = _mm256_srlv_epi32(picked, bit);
+      return _mm256_blendv_ps(_mm256_permutevar8x32_ps(rising, nibble), _mm256_set1_ps(-1.0f),
+                              negative(_mm256_slli_epi32(nibble, 28)));
+    }
+  };
 };
 
 }  // namespace fdsl

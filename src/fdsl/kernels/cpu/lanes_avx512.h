@@ -3,6 +3,7 @@
 
 #include <immintrin.h>
 
+#include "shared/noise.h"
 #include "shared/platform.h"
 
 namespace fdsl {
@@ -61,6 +62,7 @@ struct Avx512 {
   static FDSL_MEMBER Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return _mm512_mask_min_ps(b, where, a, b); }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return _mm512_mask_max_ps(b, where, a, b); }
+  static FDSL_MEMBER Float floor(Float a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
   static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) { return _mm512_mask_add_ps(b, where, a, b); }
   static FDSL_MEMBER Int truncate(Float a) { return _mm512_cvttps_epi32(a); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm512_xor_si512(a, b); }
@@ -74,6 +76,8 @@ struct Avx512 {
   static FDSL_MEMBER Int shift_right(Int a) {
     return _mm512_srli_epi32(a, N);
   }
+  // The lowest three bits, for a Table.
+  static FDSL_MEMBER Index index(Int a) { return a; }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     const __mmask16 other = _mm512_cmpge_epi32_mask(r, _mm512_permutexvar_epi32(r, threshold.value));
     return _mm512_mask_permutexvar_epi32(r, other, r, alias.value);
@@ -92,6 +96,45 @@ struct Avx512 {
     _mm512_stream_si512(reinterpret_cast<__m512i*>(to), _mm512_maskz_set1_epi8(bits, static_cast<char>(value)));
   }
   static FDSL_MEMBER void finish_streams() { _mm_sfence(); }
+
+  static FDSL_MEMBER Float subtract(Float a, Float b) { return _mm512_sub_ps(a, b); }
+  static FDSL_MEMBER Float to_float(Int a) { return _mm512_cvtepi32_ps(a); }
+  static FDSL_MEMBER Int subtract(Int a, Int b) { return _mm512_sub_epi32(a, b); }
+  static FDSL_MEMBER Int bit_and(Int a, Int b) { return _mm512_and_si512(a, b); }
+  static FDSL_MEMBER Int bit_or(Int a, Int b) { return _mm512_or_si512(a, b); }
+  static FDSL_MEMBER Int absolute(Int a) { return _mm512_abs_epi32(a); }
+  static FDSL_MEMBER Int minimum(Int a, Int b) { return _mm512_min_epi32(a, b); }
+  static FDSL_MEMBER Int maximum(Int a, Int b) { return _mm512_max_epi32(a, b); }
+  // The high half of the product of unsigned numbers.
+  static FDSL_MEMBER Int multiply_high(Int a, Int b) {
+    const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32);
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
+    return _mm512_mask_blend_epi32(0xAAAA, even, odd);
+  }
+  static FDSL_MEMBER Mask negative(Int a) { return _mm512_movepi32_mask(a); }
+  // Of unsigned numbers.
+  static FDSL_MEMBER Mask below(Int a, Int b) { return _mm512_cmplt_epu32_mask(a, b); }
+  static FDSL_MEMBER Int select(Mask where, Int a, Int b) { return _mm512_mask_blend_epi32(where, b, a); }
+  static FDSL_MEMBER uint32_t bits(Mask a) { return a; }
+  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
+  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(where, a));
+    return __builtin_popcount(where);
+  }
+  // Slopes of lattice points modulo 256, picked from registers: a nibble of 32 words, then a number of 16.
+  struct Slopes {
+    __m512i low, high;
+    __m512 slope;
+    FDSL_MEMBER Slopes()
+        : low(_mm512_loadu_si512(LATTICE_SLOPES.nibbles)),
+          high(_mm512_loadu_si512(LATTICE_SLOPES.nibbles + 16)),
+          slope(_mm512_loadu_ps(LATTICE_SLOPES.slope_of_nibble)) {}
+    FDSL_MEMBER Float operator[](Int point) const {
+      const __m512i word = _mm512_permutex2var_epi32(low, _mm512_srli_epi32(point, 3), high);
+      const __m512i bit = _mm512_and_si512(_mm512_slli_epi32(point, 2), _mm512_set1_epi32(28));
+      return _mm512_permutexvar_ps(_mm512_srlv_epi32(word, bit), slope);
+    }
+  };
 };
 
 }  // namespace fdsl

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "cpu/spread.h"
+#include "shared/noise.h"
 #include "shared/platform.h"
 
 namespace fdsl {
@@ -47,6 +48,7 @@ struct Portable {
   static FDSL_MEMBER Mask both(Mask a, Mask b) { return a && b; }
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return where && a < b ? a : b; }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return where && a > b ? a : b; }
+  static FDSL_MEMBER Float floor(Float a) { return __builtin_floorf(a); }
   static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) { return where ? a + b : b; }
   static FDSL_MEMBER Int truncate(Float a) { return static_cast<uint32_t>(static_cast<int32_t>(a)); }
   static FDSL_MEMBER Int bit_xor(Int a, Int b) { return a ^ b; }
@@ -60,6 +62,8 @@ struct Portable {
   static FDSL_MEMBER Int shift_right(Int a) {
     return a >> N;
   }
+  // The lowest three bits, for a Table.
+  static FDSL_MEMBER Index index(Int a) { return a; }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
     return static_cast<int32_t>(r) < threshold.value[r & 7u] ? r : static_cast<uint32_t>(alias.value[r & 7u]);
   }
@@ -67,6 +71,31 @@ struct Portable {
   static FDSL_MEMBER void spread(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
   static FDSL_MEMBER void stream(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
   static FDSL_MEMBER void finish_streams() {}
+
+  static FDSL_MEMBER Float subtract(Float a, Float b) { return a - b; }
+  static FDSL_MEMBER Float to_float(Int a) { return static_cast<float>(static_cast<int32_t>(a)); }
+  static FDSL_MEMBER Int subtract(Int a, Int b) { return a - b; }
+  static FDSL_MEMBER Int bit_and(Int a, Int b) { return a & b; }
+  static FDSL_MEMBER Int bit_or(Int a, Int b) { return a | b; }
+  static FDSL_MEMBER Int absolute(Int a) { return static_cast<int32_t>(a) < 0 ? 0u - a : a; }
+  static FDSL_MEMBER Int minimum(Int a, Int b) { return static_cast<int32_t>(a) < static_cast<int32_t>(b) ? a : b; }
+  static FDSL_MEMBER Int maximum(Int a, Int b) { return static_cast<int32_t>(a) > static_cast<int32_t>(b) ? a : b; }
+  // The high half of the product of unsigned numbers.
+  static FDSL_MEMBER Int multiply_high(Int a, Int b) { return static_cast<uint64_t>(a) * b >> 32; }
+  static FDSL_MEMBER Mask negative(Int a) { return static_cast<int32_t>(a) < 0; }
+  // Of unsigned numbers.
+  static FDSL_MEMBER Mask below(Int a, Int b) { return a < b; }
+  static FDSL_MEMBER Int select(Mask where, Int a, Int b) { return where ? a : b; }
+  static FDSL_MEMBER uint32_t bits(Mask a) { return a; }
+  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
+  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
+    *to = a;
+    return where;
+  }
+  // Slopes of lattice points modulo 256.
+  struct Slopes {
+    FDSL_MEMBER Float operator[](Int point) const { return LATTICE_SLOPES.slope[point & 255u]; }
+  };
 };
 
 }  // namespace fdsl

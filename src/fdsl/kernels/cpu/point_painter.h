@@ -91,19 +91,19 @@ struct Painter {
     if (cells <= LARGEST_BYTE_GRID) {
       uint8_t* bytes = reinterpret_cast<uint8_t*>(bits + cells / 64);
       std::memset(bytes, 0, cells);
-      hit_cells(w, grid, points, [=](uint32_t i) __attribute__((always_inline)) { bytes[i] = 1; });
+      hit_cells<true>(w, grid, points, [=](uint32_t i) __attribute__((always_inline)) { bytes[i] = 1; });
       for (size_t i = 0; i < cells / 64; ++i) bits[i] = V::gather(bytes + 64 * i);
     } else {
       std::memset(bits, 0, cells / 8);
-      hit_cells(w, grid, points,
-                [=](uint32_t i) __attribute__((always_inline)) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
+      hit_cells<false>(w, grid, points,
+                       [=](uint32_t i) __attribute__((always_inline)) { bits[i >> 6] |= uint64_t{1} << (i & 63); });
     }
     bits[0] &= ~uint64_t{1};  // cell 0, which an empty buffer hits
     wipe_ring(w, grid, [=](int32_t i) { bits[i >> 6] &= ~(uint64_t{1} << (i & 63)); });
   }
 
   // Calls hit(index) for the cell of each point. Order does not matter, so trajectories go in chunks.
-  template <class Hit>
+  template <bool UNROLLED, class Hit>
   FDSL_MEMBER void hit_cells(const Window& w, const Grid& grid, int points, Hit hit) const {
     const System placed = model.placed(w);
     const Maps maps(placed);
@@ -134,9 +134,9 @@ struct Painter {
         uint32_t* now = index[turn];
         turn ^= 1;
         const uint32_t* before = index[turn];
-        // Unrolled by hand: left to itself, GCC does it for some models only. More groups than four would no longer fit
-        // the cache of decoded instructions.
-        if constexpr (G <= 4) {
+        // Said, because GCC unrolls it for some models only: four groups of short hits run 10 % faster so, and more of
+        // them, or longer ones, slower, for they leave the cache of decoded instructions.
+        if constexpr (UNROLLED && G <= 4) {
 #pragma GCC unroll 4
           for (int g = 0; g < G; ++g) advance(t[g], now + g * W, before + g * W);
         } else {
@@ -231,12 +231,7 @@ void draw_window(const Painter& painter, const Window& w, const Spec& spec, cons
     std::memset(stamped, 0, cells);
     const bool colored = spec.color == COLOR_COLOR;
     painter.visit_in_order(w, [&](int step, int, uint32_t u, uint32_t v, uint32_t r) __attribute__((always_inline)) {
-      const uint32_t pattern = 1 + ((r >> 16) * 511 >> 16);  // nine bits, not all zero
-      const uint8_t value = colored ? 1 + step % HUES : 1;
-      uint8_t* centre = stamped + grid.index(u, v);
-      for (int cell = 0; cell < 9; ++cell)
-        centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] =
-            pattern >> cell & 1 ? value : 0;
+      stamp_patch(stamped, grid, u, v, r, colored ? 1 + step % HUES : 1);
     });
     write_cells(stamped, grid, spec.size, palette, out, [](uint8_t cell) { return cell; });
     return;
@@ -253,14 +248,7 @@ void draw_window(const Painter& painter, const Window& w, const Spec& spec, cons
                                   __attribute__((always_inline)) { ++numbers[grid.index(u, v)]; });
   if (spec.draw == DRAW_PATCH) {
     uint32_t* grown = numbers + cells;
-    std::memcpy(grown, numbers, cells * sizeof *numbers);
-    for_neighbours(it.neighbours, grid, [&](int down, int right) {
-      for (int row = MARGIN; row < grid.rows - MARGIN; ++row) {
-        uint32_t* to = grown + row * grid.stride;
-        const uint32_t* from = numbers + (row - down) * grid.stride - right;
-        for (int i = MARGIN; i < grid.stride - MARGIN; ++i) to[i] = from[i] > to[i] ? from[i] : to[i];
-      }
-    });
+    dilate_numbers(numbers, grown, grid, it.neighbours);
     numbers = grown;
   }
   if (spec.color == COLOR_COLOR)

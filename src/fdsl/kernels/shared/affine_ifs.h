@@ -7,6 +7,7 @@
 #pragma once
 
 #include "picture.h"
+#include "xorshift.h"
 
 namespace fdsl {
 
@@ -125,15 +126,6 @@ FDSL_INLINE void place_system(System& placed, const System& system, const Placem
   placed.start[0] = static_cast<float>(p.m00 * x + p.m01 * y + p.t0);
   placed.start[1] = static_cast<float>(p.m10 * x + p.m11 * y + p.t1);
 }
-
-// The step generator of a trajectory: Marsaglia's xorshift32 (13, 17, 5), whose zero state would never leave zero.
-template <class V>
-FDSL_INLINE typename V::Int xorshift32(typename V::Int r) {
-  r = V::bit_xor(r, V::template shift_left<13>(r));
-  r = V::bit_xor(r, V::template shift_right<17>(r));
-  return V::bit_xor(r, V::template shift_left<5>(r));
-}
-FDSL_INLINE uint32_t nonzero(uint32_t state) { return state ? state : 0x9E3779B9u; }
 
 // A system in registers: eight maps fill one AVX2 register per coefficient, and one permute picks a lane's value.
 template <class V>

@@ -12,14 +12,15 @@ struct Words {
 
 // What a counter is for; at most 16. The numbers are part of the dataset format.
 enum Purpose : uint32_t {
-  PURPOSE_TRAJECTORY = 0,  // start states of the trajectories' generators
-  PURPOSE_PATCH = 1,       // the ten 3x3 patterns of a category
-  PURPOSE_VIEW = 2,        // crops and random views
-  PURPOSE_INSTANCE = 3,    // continuously drawn instances
-  PURPOSE_CANDIDATE = 4,   // parameters of a search's candidates
-  PURPOSE_ORDER = 5,       // round keys of the epoch order
-  PURPOSE_SPLIT = 6,       // which weight rows are held out
-  PURPOSE_SCENE = 12,      // objects of a scene: which, how large and where
+  PURPOSE_TRAJECTORY = 0,   // start states of the trajectories' generators
+  PURPOSE_PATCH = 1,        // the ten 3x3 patterns of a category
+  PURPOSE_VIEW = 2,         // crops and random views
+  PURPOSE_INSTANCE = 3,     // continuously drawn instances
+  PURPOSE_CANDIDATE = 4,    // parameters of a search's candidates
+  PURPOSE_ORDER = 5,        // round keys of the epoch order
+  PURPOSE_SPLIT = 6,        // which weight rows are held out
+  PURPOSE_COMPOSITION = 9,  // objects of a composed picture
+  PURPOSE_SCENE = 12,       // objects of a scene: which, how large and where
 };
 
 FDSL_INLINE Words philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
