@@ -14,7 +14,7 @@ from fdsl import _core
 
 
 class Purpose(IntEnum):
-    """What a random number is for. The kernels draw trajectories, views, compositions, scenes and the epoch order."""
+    """What a random number is for. Trajectories, views, compositions, scenes and epoch orders are drawn by kernels."""
 
     PATCH = 1
     INSTANCE = 3

@@ -19,8 +19,8 @@ enum Purpose : uint32_t {
   PURPOSE_CANDIDATE = 4,    // parameters of a search's candidates
   PURPOSE_ORDER = 5,        // round keys of the epoch order
   PURPOSE_SPLIT = 6,        // which weight rows are held out
-  PURPOSE_COMPOSITION = 9,  // objects of a composed picture
-  PURPOSE_SCENE = 12,       // objects of a scene: which, how large and where
+  PURPOSE_COMPOSITION = 7,  // objects of a composed picture
+  PURPOSE_SCENE = 8,        // objects of a scene: which, how large and where
 };
 
 FDSL_INLINE Words philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3) {
