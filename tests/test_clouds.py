@@ -148,16 +148,19 @@ def test_partners_are_others_all_alike_and_keyed_by_category_and_instance(catalo
     np.testing.assert_allclose(both[0].std(0), both[1].std(0), rtol=0.05)
 
 
-def test_degenerate_and_diverging_systems_give_finite_points() -> None:
+def test_degenerate_and_diverging_systems_give_finite_points(monkeypatch: pytest.MonkeyPatch) -> None:
     base = contractive_catalog(2)
     affine = base.params["affine"].copy()
     affine[0, :, :9], affine[0, :, 9:] = 0, 0.25  # one point
     affine[1, :, :9] *= 1e3  # no attractor
     params = {**base.params, "affine": affine}
     broken = Catalog("pcfractaldb", params, shrink=base.shrink, boxes=base.boxes)
-    clouds, _ = CloudDataset(broken, instances=3, points=20_000).batch(range(6))
+    dataset = CloudDataset(broken, instances=3, points=20_000)
+    clouds, _ = dataset.batch(range(6))
     assert np.isfinite(clouds).all()
     assert abs(clouds).max() <= 2
+    monkeypatch.setenv("FDSL_CPU", "portable")
+    assert np.array_equal(dataset.batch(range(6))[0], clouds)
     boxes = SceneDataset(broken, points_per_object=100).batch(range(20))
     assert np.isfinite(boxes["points"]).all()
 
@@ -507,6 +510,12 @@ def test_a_crop_is_a_part_of_the_larger_picture(catalog: Catalog) -> None:
         for index in (3, 22):
             windows = np.lib.stride_tricks.sliding_window_view(whole[index][0][0], (64, 64))
             assert (windows == crops[index][0][0]).all((2, 3)).any()
+
+
+@pytest.mark.parametrize("wrong", [{"fit": "own"}, {"pad": 3}, {"options": {"instance_rule": "published"}}])
+def test_a_picture_refuses_what_the_family_lacks(wrong: dict[str, Any], catalog: Catalog) -> None:
+    with pytest.raises(ValueError, match="pcfractaldb"):
+        fdsl.Dataset(catalog, 5, fdsl.RenderSpec(**wrong))
 
 
 def test_views_show_one_cloud_from_all_sides(catalog: Catalog) -> None:

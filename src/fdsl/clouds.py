@@ -309,7 +309,7 @@ class SceneDataset(_Clouds):
             indices: integers (B,), in any order, repeated or not; negative ones count from the end.
             epoch: one for all, or one each; matters to fresh datasets only.
             out: float32 (K, points_per_object, 3), C-contiguous, to draw into; K = B * most_objects is always enough.
-                It saves most of what new memory costs: a third of the time.
+                It saves what new memory costs.
             threads: None uses the processors there are, and one thread in a DataLoader worker.
 
         Returns:
