@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from test_reference import BURN_IN, alias_slots, philox
+from references import attractor_points, philox
 
 import fdsl
 from fdsl import Catalog, _core, keyed
@@ -53,25 +53,9 @@ def scenes(catalog: Catalog) -> SceneDataset:
 
 
 def reference_points(catalog: Catalog, category: int, state: NDArray[np.uint32], points: int) -> Array:
-    """Points as the system gives them, float64 (points, 3), by step and then trajectory."""
-    used = catalog.params["maps"][category]
-    affine, probability = (catalog.params[name][category, :used] for name in ("affine", "probability"))
-    threshold, alias = (np.array(column) for column in alias_slots(probability))
-    matrix, shift = affine[:, :9].reshape(-1, 3, 3), affine[:, 9:]
-    first = np.argmin(np.where(probability > 0, (matrix**2).sum((1, 2)), np.inf))
-    start = np.linalg.solve(np.eye(3) - matrix[first], shift[first])
-    at, drawn = np.repeat(start[None], len(state), 0), []
-    for step in range(BURN_IN + -(-points // len(state))):
-        state = state ^ state << np.uint32(13)
-        state ^= state >> np.uint32(17)
-        state ^= state << np.uint32(5)
-        slot = (state & 7).astype(int)
-        signed = state.astype(np.int32).astype(np.int64) + 2**31
-        chosen = np.where(signed < threshold[slot], slot, alias[slot])
-        at = np.einsum("nij,nj->ni", matrix[chosen], at) + shift[chosen]
-        if step >= BURN_IN:
-            drawn.append(at)
-    return np.concatenate(drawn)[:points]
+    maps = catalog.params["maps"][category]
+    affine, probability = (catalog.params[name][category, :maps] for name in ("affine", "probability"))
+    return attractor_points(affine, probability, points, state)
 
 
 def normalised(points: Array) -> Array:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from test_reference import philox
+from references import philox
 
 import fdsl
 import fdsl.primitives

@@ -5,20 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from references import attractor_points, philox, trajectories
 
 import fdsl
 from fdsl import RenderSpec
-
-TRAJECTORIES, BURN_IN = 256, 32
-
-
-def philox(seed: int, counters: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    c, keys, mask = counters.astype(np.uint64), [seed & 0xFFFFFFFF, seed >> 32], np.uint64(0xFFFFFFFF)
-    for _ in range(10):
-        p, q = c[:, 0] * np.uint64(0xD2511F53), c[:, 2] * np.uint64(0xCD9E8D57)
-        c = np.stack([(q >> 32) ^ c[:, 1] ^ keys[0], q & mask, (p >> 32) ^ c[:, 3] ^ keys[1], p & mask], 1)
-        keys = [(keys[0] + 0x9E3779B9) & 0xFFFFFFFF, (keys[1] + 0xBB67AE85) & 0xFFFFFFFF]
-    return c
 
 
 def test_philox_meets_the_vectors_of_its_paper() -> None:
@@ -27,45 +17,6 @@ def test_philox_meets_the_vectors_of_its_paper() -> None:
     ours = np.empty((1, 4), np.uint32)
     fdsl._core.philox(0x299F31D0_A4093822, pi.astype(np.uint32), ours)
     assert ours[0].tolist() == philox(0x299F31D0_A4093822, pi)[0].tolist() == expected
-
-
-def alias_slots(probability: NDArray[np.float64]) -> tuple[list[int], list[int]]:
-    """Eight slots of 2^29; each keeps its own map up to its threshold, and gives the rest to its alias."""
-    upto = [int(np.floor(s * 2**32 + 0.5)) for s in np.cumsum(probability) / probability.sum()]
-    upto[-1] = 2**32
-    weight = [b - a for a, b in zip([0, *upto], upto, strict=False)] + [0] * (8 - len(upto))
-    threshold, alias, open_slots = [0] * 8, list(range(8)), set(range(8))
-    while True:
-        small = [i for i in sorted(open_slots) if weight[i] < 2**29]
-        large = [i for i in sorted(open_slots) if weight[i] > 2**29]
-        if not small or not large:
-            return threshold, alias
-        threshold[small[0]], alias[small[0]] = 8 * weight[small[0]], large[0]
-        weight[large[0]] -= 2**29 - weight[small[0]]
-        open_slots.remove(small[0])
-
-
-def reference_points(affine, probability, points: int, seed: int, category: int, number: int):
-    """All points of a picture, float64 (points, 2), by step and then trajectory."""
-    counters = np.zeros((TRAJECTORIES, 4), np.uint64)
-    counters[:, 0], counters[:, 1], counters[:, 3] = category, number, np.arange(TRAJECTORIES)
-    state = philox(seed, counters)[:, 0].astype(np.uint32)
-    threshold, alias = (np.array(column) for column in alias_slots(probability))
-    norm = np.where(probability > 0, (affine[:, :4] ** 2).sum(1), np.inf)
-    a, b, c, d, e, f = affine[np.argmin(norm)]
-    x, y = np.linalg.solve([[1 - a, -b], [-c, 1 - d]], [e, f])[:, None].repeat(TRAJECTORIES, 1)
-    drawn = []
-    for step in range(BURN_IN + -(-points // TRAJECTORIES)):
-        state ^= state << np.uint32(13)
-        state ^= state >> np.uint32(17)
-        state ^= state << np.uint32(5)
-        slot = (state & 7).astype(int)
-        signed = state.astype(np.int32).astype(np.int64) + 2**31
-        a, b, c, d, e, f = affine[np.where(signed < threshold[slot], slot, alias[slot])].T
-        x, y = a * x + b * y + e, c * x + d * y + f
-        if step >= BURN_IN:
-            drawn.append(np.stack([x, y], 1))
-    return np.concatenate(drawn)[:points]
 
 
 @pytest.fixture(scope="module")
@@ -87,8 +38,8 @@ def test_every_pixel_is_where_a_float64_point_is(category: int, count: int, cont
     dataset = fdsl.Dataset(contractive, range(81, 82), spec, seed=9)  # unvaried, flip 1: row = y
     image, _ = dataset[category]
     maps = contractive.params["maps"][category]
-    affine = contractive.params["affine"][category, :maps]
-    points = reference_points(affine, contractive.params["probability"][category, :maps], count, 9, category, 20)
+    affine, probability = (contractive.params[name][category, :maps] for name in ("affine", "probability"))
+    points = attractor_points(affine, probability, count, trajectories(9, category, 20))
     probe = contractive.boxes[category, 2].astype(float)
     inside = points[((points >= probe[0::2]) & (points <= probe[1::2])).all(1)]
     box = np.stack([inside.min(0), inside.max(0)], 1).ravel()
@@ -105,7 +56,7 @@ def test_hues_and_counts_follow_the_points(contractive: fdsl.Catalog) -> None:
     probe = contractive.boxes[0, 2].astype(float)
     maps = contractive.params["maps"][0]
     affine, probability = (contractive.params[name][0, :maps] for name in ("affine", "probability"))
-    points = reference_points(affine, probability, count, 9, 0, 20)
+    points = attractor_points(affine, probability, count, trajectories(9, 0, 20))
     cells = np.floor(place(points, probe, size, pad) + 2**-8).astype(int)
     inside = ((cells >= pad) & (cells < size - pad)).all(1)
     last, counts = np.full((size, size), -1), np.zeros((size, size), int)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_reference import BURN_IN, TRAJECTORIES, alias_slots, philox
+from references import attractor_points, philox, trajectories
 
 import fdsl
 from fdsl import Catalog, Crop, Dataset, RandomView, RenderSpec
@@ -24,29 +24,6 @@ SEED = 9
 @pytest.fixture(scope="module")
 def spatial() -> Catalog:
     return fdsl.search("exfractaldb", categories=5, seed=4)
-
-
-def reference_points(affine, probability, points: int, seed: int, category: int, number: int) -> NDArray[np.float64]:
-    """All points of a cloud, float64 (points, 3), by step and then trajectory."""
-    counters = np.zeros((TRAJECTORIES, 4), np.uint64)
-    counters[:, 0], counters[:, 1], counters[:, 3] = category, number, np.arange(TRAJECTORIES)
-    state = philox(seed, counters)[:, 0].astype(np.uint32)
-    threshold, alias = (np.array(column) for column in alias_slots(probability))
-    matrix, shift = affine[:, :9].reshape(-1, 3, 3), affine[:, 9:]
-    best = np.argmin(np.where(probability > 0, (matrix**2).sum((1, 2)), np.inf))
-    at = np.linalg.solve(np.eye(3) - matrix[best], shift[best])[None].repeat(TRAJECTORIES, 0)
-    drawn = []
-    for step in range(BURN_IN + -(-points // TRAJECTORIES)):
-        state ^= state << np.uint32(13)
-        state ^= state >> np.uint32(17)
-        state ^= state << np.uint32(5)
-        slot = (state & 7).astype(int)
-        signed = state.astype(np.int32).astype(np.int64) + 2**31
-        chosen = np.where(signed < threshold[slot], slot, alias[slot])
-        at = np.einsum("nij,nj->ni", matrix[chosen], at) + shift[chosen]
-        if step >= BURN_IN:
-            drawn.append(at)
-    return np.concatenate(drawn)[:points]
 
 
 def pixels_seen(cloud: NDArray[np.float64], degrees: float, size: int) -> NDArray[np.bool_]:
@@ -92,7 +69,8 @@ def test_every_pixel_is_where_the_camera_sees_a_point(number: int, fit: str, mag
         image = dataset[category][0][0] > 0
         row, maps = number // 12, catalog.params["maps"][category]
         affine = catalog.params["affine"][category, :maps] * FAMILY.factors(None)[row, catalog.shrink[category, row]]
-        points = reference_points(affine, catalog.params["probability"][category, :maps], count, SEED, category, row)
+        probability = catalog.params["probability"][category, :maps]
+        points = attractor_points(affine, probability, count, trajectories(SEED, category, row))
         low, high, *centre = boxes[category, row].astype(float)
         if fit == "own":
             inside = points[((points >= low) & (points <= high)).all(1)]
@@ -122,7 +100,8 @@ def test_variances_and_extents_are_those_of_numpy() -> None:
     compared = 0
     for i in np.flatnonzero(measured["finite"]):
         maps = params["maps"][i]
-        points = reference_points(params["affine"][i, :maps], params["probability"][i, :maps], 10_000, 0, i, 0)
+        affine, probability = params["affine"][i, :maps], params["probability"][i, :maps]
+        points = attractor_points(affine, probability, 10_000, trajectories(0, i, 0))
         if np.ptp(points) > 1e3:  # diverges: float32 is elsewhere by then
             continue
         compared += 1
