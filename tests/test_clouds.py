@@ -20,8 +20,11 @@ from references import attractor_points, philox
 
 import fdsl
 from fdsl import Catalog, _core, keyed
-from fdsl.clouds import CloudDataset, SceneDataset, box_corners, collate, export_clouds, scene_picture, write_ply
+from fdsl.clouds import CloudDataset, SceneDataset, collate
+from fdsl.export.clouds import export_clouds
+from fdsl.export.ply import write_ply
 from fdsl.keyed import Purpose
+from fdsl.scene_pictures import box_corners, scene_picture
 
 Array = NDArray[Any]
 # Made on x86-64 with AVX-512. A change raises rendering.RENDER_VERSION.

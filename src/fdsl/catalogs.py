@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from fdsl._core import MAX_MAPS
 from fdsl.families import family_named
 from fdsl.families.protocol import SHRINK_STEPS, Family, ProbedFamily
-from fdsl.whole_files import whole_or_nothing
+from fdsl.whole_files import whole_folder, whole_or_nothing
 
 if TYPE_CHECKING:
     from fdsl.candidates import Progress
@@ -315,14 +315,9 @@ class Catalog:
         """
         if self.family not in _CSV_LAYOUTS:
             raise ValueError(f"a CSV folder holds {' or '.join(_CSV_LAYOUTS)}; expected that instead of {self.family}")
-        # A link stays one, and what it points to is replaced.
-        target = Path(folder).resolve()
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            raise FileExistsError(f"{target} exists; expected a new or an empty folder")
         digits = max(_CSV_LAYOUTS[self.family][1], len(str(len(self) - 1)))
         maps, affine, probability = (self.params[name] for name in ("maps", "affine", "probability"))
-        with whole_or_nothing(target) as temporary:
-            temporary.mkdir()
+        with whole_folder(folder) as temporary:
             for category, table in enumerate(np.concatenate([affine, probability[..., None]], axis=2)):
                 rows = table[: maps[category]].tolist()
                 text = "".join(",".join([f"{value:.18e}" for value in row]) + "\n" for row in rows)

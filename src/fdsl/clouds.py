@@ -10,14 +10,10 @@ Yamada et al., Point Cloud Pre-training with Natural 3D Structures, CVPR 2022; w
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
 from collections.abc import Iterator, Sequence
-from io import BytesIO
+from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,25 +22,28 @@ from fdsl import _core
 from fdsl.catalogs import Catalog
 from fdsl.datasets import Labels, Targets
 from fdsl.engines import cpu
-from fdsl.export.ply import ply_bytes, write_ply
-from fdsl.indexing import Key, canonical_instances, counted, dataset_positions, instance_numbers, key_table, numbers_at
+from fdsl.indexing import (
+    Key,
+    canonical_instances,
+    content_digest,
+    counted,
+    dataset_positions,
+    instance_numbers,
+    key_table,
+    numbers_at,
+    output,
+)
 from fdsl.keyed import check_seed
 from fdsl.primitives import Clouds
 from fdsl.rendering import RENDER_VERSION
-from fdsl.scene_pictures import Scene, box_corners, scene_picture
-from fdsl.whole_files import whole_or_nothing
-
-if TYPE_CHECKING:
-    from fdsl.candidates import Progress
 
 Points = NDArray[np.float32]
-
-__all__ = ["CloudDataset", "SceneDataset", "box_corners", "collate", "export_clouds", "scene_picture", "write_ply"]
+# The arrays of a scene, or of a batch of them, by name.
+Scene = dict[str, NDArray[Any]]
 
 MAX_POINTS = 2**20
 MAX_OBJECTS = 1000
 _FAMILIES = ("exfractaldb", "pcfractaldb")
-_BATCH_BYTES = 16 << 20
 
 
 class _Clouds:
@@ -64,7 +63,6 @@ class _Clouds:
         self.mix = float(mix)
         self.seed = check_seed(seed)
         self.fresh = bool(fresh)
-        self._digest: str | None = None
 
     @property
     def own_points(self) -> int:
@@ -88,24 +86,18 @@ class _Clouds:
         return f"{category:0{max(6, len(str(len(self.catalog) - 1)))}d}"
 
     def _digest_of(self, **content: object) -> str:
-        if self._digest is None:
-            content |= {
-                "render_version": RENDER_VERSION,
-                "catalog": self.catalog.digest,
-                "points": self.points,
-                "mix": self.mix,
-                "seed": self.seed,
-                "fresh": self.fresh,
-            }
-            self._digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return self._digest
+        content |= {
+            "render_version": RENDER_VERSION,
+            "catalog": self.catalog.digest,
+            "points": self.points,
+            "mix": self.mix,
+            "seed": self.seed,
+            "fresh": self.fresh,
+        }
+        return content_digest(content)
 
     def _draw(self, records: NDArray[np.void], out: Points | None, threads: int) -> Points:
-        shape = (len(records), self.points, 3)
-        if out is None:
-            out = np.empty(shape, np.float32)
-        elif out.shape != shape or out.dtype != np.float32 or not out.flags.c_contiguous or not out.flags.writeable:
-            raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous float32 {shape}")
+        out = output(out, (len(records), self.points, 3), np.float32)
         cpu.draw_clouds(self.catalog.params, records, self.seed, self.own_points, out, threads)
         return out
 
@@ -165,7 +157,7 @@ class CloudDataset(_Clouds):
             f"of {self.points:,} points, digest {self.digest[:12]})"
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 hex of all that decides a point: render version, catalog, points, mix, seed, fresh, instances."""
         return self._digest_of(kind="clouds", instances=canonical_instances(self.instances))
@@ -290,7 +282,7 @@ class SceneDataset(_Clouds):
         """Points of each object."""
         return self.points
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 hex of all that decides a point or a box, except the number of scenes."""
         return self._digest_of(kind="scenes", objects=self.objects, floor=self.floor, instances=self.instances)
@@ -382,85 +374,6 @@ def collate(scenes: Sequence[Scene]) -> dict[str, Any]:
     for name, of in (("point_offsets", "points"), ("box_offsets", "boxes")):
         whole[name] = torch.tensor([0, *np.cumsum([len(scene[of]) for scene in scenes]).tolist()])
     return whole
-
-
-def export_clouds(
-    dataset: CloudDataset | SceneDataset,
-    folder: str | os.PathLike[str],
-    format: str = "ply",
-    items: Sequence[int] | None = None,
-    progress: Progress | None = None,
-) -> None:
-    """Writes clouds or scenes into a folder that appears when it is complete.
-
-    A cloud is CATEGORY/CATEGORY_NNNN.ply, as published, or .npz (points, label). A scene is scene_NNNNN.npz (the arrays
-    of the scene) or .ply (points, labelled with their object), and beside it scene_NNNNN.json as published: for each
-    object size, c_pos (centre), theta (heading), class_name and file_name (its cloud).
-
-    Args:
-        dataset: what to draw; epoch 0 where it is fresh.
-        folder: does not exist, or is empty.
-        format: "ply" or "npz".
-        items: indices into the dataset; None is all.
-        progress: called with (what, done, total).
-
-    Raises:
-        ValueError: the format is another.
-        OSError: it cannot be written; nothing is left behind.
-
-    >>> export_clouds(dataset, "clouds", format="ply", items=range(100))
-    """
-    if format not in ("ply", "npz"):
-        raise ValueError(f"format is {format!r}; expected 'ply' or 'npz'")
-    chosen = range(len(dataset)) if items is None else items
-    clouds = 1 if isinstance(dataset, CloudDataset) else dataset.objects + 5
-    at_once = max(1, _BATCH_BYTES // (12 * dataset.points * clouds))
-    write = _write_clouds if isinstance(dataset, CloudDataset) else _write_scenes
-    target = Path(folder).absolute()
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(f"{target} exists; expected a new or an empty folder")
-    with whole_or_nothing(target) as temporary:
-        temporary.mkdir()
-        for start in range(0, len(chosen), at_once):
-            some = np.asarray(chosen[start : start + at_once])
-            write(dataset, some, temporary, format)  # type: ignore[arg-type]
-            if progress:
-                progress("drawing", min(start + at_once, len(chosen)), len(chosen))
-
-
-def _write_clouds(dataset: CloudDataset, items: NDArray[np.int64], folder: Path, format: str) -> None:
-    clouds, labels = dataset.batch(items)
-    numbers = numbers_at(dataset.instances, items % len(dataset.instances))
-    for points, label, number in zip(clouds, labels.tolist(), numbers.tolist(), strict=True):
-        name = dataset.file_name(label, number)
-        here = folder / name.split("_")[0]
-        here.mkdir(exist_ok=True)
-        content = ply_bytes(points) if format == "ply" else _npz_bytes({"points": points, "label": label})
-        (here / f"{name}.{format}").write_bytes(content)
-
-
-def _write_scenes(dataset: SceneDataset, items: NDArray[np.int64], folder: Path, format: str) -> None:
-    for item, scene in zip(items.tolist(), dataset.__getitems__(items.tolist()), strict=True):
-        name = folder / f"scene_{item % len(dataset):05d}"
-        content = ply_bytes(scene["points"], scene["objects"]) if format == "ply" else _npz_bytes(scene)
-        name.with_suffix(f".{format}").write_bytes(content)
-        objects = [
-            {
-                "size": box[3:6],
-                "c_pos": box[:3],
-                "theta": box[6],
-                "class_name": dataset.file_name(category, number).split("_")[0],
-                "file_name": f"{dataset.file_name(category, number)}.ply",
-            }
-            for box, category, number in zip(*(scene[array].tolist() for array in _OF_BOXES), strict=True)
-        ]
-        name.with_suffix(".json").write_text(json.dumps(objects), encoding="ascii")
-
-
-def _npz_bytes(arrays: dict[str, Any]) -> bytes:
-    buffer = BytesIO()
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
 
 
 def _check_whole(name: str, value: object, most: int) -> None:

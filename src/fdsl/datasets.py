@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import cached_property
 from operator import index
 from typing import Any, overload
 
@@ -19,7 +18,17 @@ from fdsl.compositions import Composition, Target, check_labels, targets
 from fdsl.engines import cpu
 from fdsl.families import family_named
 from fdsl.families.protocol import ViewedFamily
-from fdsl.indexing import Key, canonical_instances, counted, dataset_positions, instance_numbers, key_table, numbers_at
+from fdsl.indexing import (
+    Key,
+    canonical_instances,
+    content_digest,
+    counted,
+    dataset_positions,
+    instance_numbers,
+    key_table,
+    numbers_at,
+    output,
+)
 from fdsl.keyed import Purpose, check_seed
 from fdsl.primitives import Drawing, Instances
 from fdsl.rendering import RENDER_VERSION, RenderSpec
@@ -131,10 +140,7 @@ class IndexedPictures(ABC):
         """
         positions = dataset_positions(indices, len(self))
         shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
-        if out is None:
-            out = np.empty(shape, np.uint8)
-        elif out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous or not out.flags.writeable:
-            raise ValueError(f"out is {out.dtype} {out.shape}; expected writable, contiguous uint8 {shape}")
+        out = output(out, shape, np.uint8)
         epochs = counted("epoch", epoch, len(positions), 2**32)
         repeats = counted("repeat", repeat, len(positions), 2**12)
         epochs, repeats = (np.broadcast_to(numbers, positions.shape) for numbers in (epochs, repeats))
@@ -209,7 +215,6 @@ class Dataset(IndexedPictures):
         self.palette = self._family.palette(self.spec)
         self.labels = check_labels(labels)
         self.composition = self._checked(composition) if self.labels or composition is not None else None
-        self._digest: str | None = None
 
     def _checked(self, composition: Composition | None) -> Composition:
         if not self.labels:
@@ -231,25 +236,23 @@ class Dataset(IndexedPictures):
             f"{self.spec.size} px, digest {self.digest[:12]})"
         )
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """sha256 hex of all that decides a pixel: render version, catalog, spec, seed, instances.
 
         `fresh` and dense labels are part of it; `transform` is not.
         """
-        if self._digest is None:
-            content = {
-                "render_version": RENDER_VERSION,
-                "catalog": self.catalog.digest,
-                "spec": self.spec.canonical(),
-                "seed": self.seed,
-                "fresh": self.fresh,
-                "instances": canonical_instances(self.instances),
-            }
-            if self.composition is not None:
-                content |= {"labels": self.labels, "composition": self.composition.canonical()}
-            self._digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-        return self._digest
+        content = {
+            "render_version": RENDER_VERSION,
+            "catalog": self.catalog.digest,
+            "spec": self.spec.canonical(),
+            "seed": self.seed,
+            "fresh": self.fresh,
+            "instances": canonical_instances(self.instances),
+        }
+        if self.composition is not None:
+            content |= {"labels": self.labels, "composition": self.composition.canonical()}
+        return content_digest(content)
 
     @property
     def classes(self) -> list[str]:

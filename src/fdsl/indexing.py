@@ -1,9 +1,10 @@
-"""How items of a dataset are named: indices, keys, and the instance numbers behind them, checked."""
+"""What datasets of pictures, clouds and scenes have in common: indices, keys, instance numbers, outputs and digests."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from operator import index
 from typing import Any
 
@@ -42,6 +43,21 @@ def numbers_at(instances: InstanceNumbers, places: NDArray[np.int64]) -> NDArray
     if isinstance(instances, np.ndarray):
         return instances[places]
     return instances.start + instances.step * places
+
+
+def content_digest(content: Mapping[str, object]) -> str:
+    """sha256 hex of what decides every item of a dataset, in terms of JSON."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
+    """The array to draw into, new where it is None; a ValueError where it has another dtype or shape."""
+    if out is None:
+        return np.empty(shape, dtype)
+    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
+        expected = f"writable, contiguous {np.dtype(dtype)} {shape}"
+        raise ValueError(f"out is {out.dtype} {out.shape}; expected {expected}")
+    return out
 
 
 def canonical_instances(instances: InstanceNumbers) -> str | list[int]:

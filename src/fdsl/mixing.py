@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdsl.datasets import Dataset, Images, IndexedPictures
+from fdsl.indexing import content_digest
 from fdsl.keyed import check_seed
 from fdsl.order import EpochOrder
 from fdsl.rendering import RenderSpec
@@ -105,7 +104,7 @@ class MixedDataset(IndexedPictures):
         content: dict[str, object] = {"parts": [part.digest for part in self.datasets]}
         if self.weights is not None:
             content |= {"counts": self.counts, "seed": self.seed}
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return content_digest(content)
 
     @property
     def classes(self) -> list[str]:

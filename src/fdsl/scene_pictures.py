@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fdsl.clouds import Scene
+
 if TYPE_CHECKING:
     from PIL import Image
-
-# The arrays of a scene, or of a batch of them, by name.
-Scene = dict[str, NDArray[Any]]
 
 
 def box_corners(boxes: ArrayLike) -> NDArray[np.float64]:

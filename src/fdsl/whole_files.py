@@ -32,3 +32,22 @@ def whole_or_nothing(target: Path) -> Iterator[Path]:
         if isinstance(error, OSError):
             raise OSError(error.errno, f"cannot write ({error.strerror})", str(target)) from None
         raise
+
+
+@contextlib.contextmanager
+def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder beside `target` to fill; it becomes `target` at the end, or is removed.
+
+    Raises:
+        FileExistsError: there is a file, or a folder that holds something, before anything is written.
+        OSError: it cannot be written; the message names `target`, and nothing is left behind.
+
+    >>> with whole_folder("report") as temporary:
+    ...     (temporary / "report.txt").write_text("complete")
+    """
+    folder = Path(target).resolve()  # a link stays one, and what it points to is filled
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise FileExistsError(f"{folder} exists; expected a new or an empty folder")
+    with whole_or_nothing(folder) as temporary:
+        temporary.mkdir()
+        yield temporary

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fdsl.compositions import LABELS, Target
 from fdsl.datasets import Dataset
 from fdsl.export.png import compact_image, png_bytes
-from fdsl.whole_files import whole_or_nothing
+from fdsl.whole_files import whole_folder
 
 if TYPE_CHECKING:
     from fdsl.candidates import Progress
@@ -54,8 +54,8 @@ def export_coco(
         "categories": [{"id": label + 1, "name": name} for label, name in enumerate(dataset.classes)],
     }
     pictures = ({"id": int(i), "file_name": f"{i:012d}.png", "width": size, "height": size} for i in chosen)
-    with whole_or_nothing(folder) as temporary:
-        (temporary / "images").mkdir(parents=True)
+    with whole_folder(folder) as temporary:
+        (temporary / "images").mkdir()
         # Written as it comes: a million pictures have more annotations than fit the memory.
         with open(temporary / "annotations.json", "w", encoding="ascii") as file:
             file.write(json.dumps(head)[:-1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fdsl.datasets import IndexedPictures
 from fdsl.export.png import compact_image, png_bytes
-from fdsl.whole_files import whole_or_nothing
+from fdsl.whole_files import whole_folder
 
 if TYPE_CHECKING:
     from fdsl.candidates import Progress
@@ -42,8 +42,7 @@ def export_folder(
     names = dataset.classes
     total = sum(len(dataset.part_of(category)[0].instances) for category in categories)
     at_once, done = max(1, _BATCH_BYTES // (3 * dataset.spec.size**2)), 0
-    with whole_or_nothing(folder) as temporary:
-        temporary.mkdir()
+    with whole_folder(folder) as temporary:
         for category in categories:
             here = temporary / names[category]
             here.mkdir()
