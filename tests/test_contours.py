@@ -388,8 +388,8 @@ def test_bad_settings_are_named(family: str, settings: dict[str, Any], message: 
         ("rcdb", {"draw": "point"}, "rcdb has no draw"),
         ("visualatom", {"pad": 6}, "visualatom has no pad"),
         ("visualatom", {"fit": "own"}, "visualatom has no fit"),
-        ("rcdb", {"color": "density"}, "color is 'density', which rcdb does not have; expected gray or color"),
-        ("visualatom", {"color": "white"}, "color is 'white', which visualatom does not have"),
+        ("rcdb", {"color": "density"}, "color is 'density', but rcdb has no density; expected one of gray, color"),
+        ("visualatom", {"color": "white"}, "color is 'white', but visualatom has no white"),
         ("visualatom", {"options": {"broken_contours": 3}}, "option 'broken_contours' is not one of visualatom's"),
         ("rcdb", {"options": {"broken": 3}}, "option 'broken' is not one of rcdb's; expected: broken_contours"),
         ("rcdb", {"options": {"broken_contours": 3, "torn": 1}}, "option 'torn' is not one of rcdb's"),
@@ -409,13 +409,13 @@ def test_what_contours_lack_is_named(family: str, spec: dict[str, Any], message:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"vertices": np.array([5.0, 6.0])}, "vertices is float64 (2,); expected int32 (C,)"),
-        ({"oval": np.ones(2)}, "oval is float64 (2,); expected float64 (C, 2)"),
-        ({"lines": np.ones(3, np.int32)}, "lines is int32 (3,); expected int32 (C,) of one size C"),
+        ({"vertices": np.array([5.0, 6.0])}, "vertices is float64 (2,); expected int32 (2,)"),
+        ({"oval": np.ones(2)}, "oval is float64 (2,); expected float64 (2, 2)"),
+        ({"lines": np.ones(3, np.int32)}, "lines is int32 (3,); expected int32 (2,)"),
         ({"colour": np.ones(2)}, "visualatom has the arrays vertices, lines, perlin"),
-        ({"vertices": np.int32([5, 2])}, "category 1: vertices is not within 3 and 4096"),
-        ({"perlin": np.array([math.nan, 0])}, "category 0: perlin is not within 0.0 and 100.0"),
-        ({"frequencies": np.int32([[1, 2], [3, -1]])}, "category 1: frequencies is not within 0 and 1000"),
+        ({"vertices": np.int32([5, 2])}, "category 1: vertices is 2; expected 3 to 4096"),
+        ({"perlin": np.array([math.nan, 0])}, "category 0: perlin is nan; expected 0.0 to 100.0"),
+        ({"frequencies": np.int32([[1, 2], [3, -1]])}, "category 1: frequencies is [3, -1]; expected 0 to 1000"),
     ],
 )
 def test_arrays_that_make_no_category_are_named(change: dict[str, Any], message: str) -> None:

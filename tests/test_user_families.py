@@ -442,10 +442,14 @@ def test_a_failing_sample_or_vary_is_named() -> None:
         ("points", RenderSpec(points=5), "points is 5, but own has no points"),
         ("points", RenderSpec(fit="stored"), "fit is 'stored', but own has no probes"),
         ("polylines", RenderSpec(draw="patch"), "draw is 'patch', but own has no draw"),
-        ("polylines", RenderSpec(color="density"), "color is 'density'; expected one of gray, white, color of own"),
+        (
+            "polylines",
+            RenderSpec(color="density"),
+            "color is 'density', but own has no density; expected one of gray, white, color",
+        ),
         ("field", RenderSpec(pad=3), "pad is 3, but own has no pad"),
         ("field", RenderSpec(fit="own"), "fit is 'own', but own has no fit"),
-        ("field", RenderSpec(color="white"), "color is 'white'; expected one of gray, color of own"),
+        ("field", RenderSpec(color="white"), "color is 'white', but own has no white; expected one of gray, color"),
         ("field", RenderSpec(options={"a": 1}), "option 'a' is not one of own's"),
     ],
 )

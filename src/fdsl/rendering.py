@@ -19,6 +19,7 @@ MAX_POINTS = 2**24
 GRAY, WHITE = 127, 255
 HUES = 128
 DENSITY_LEVELS = 256
+COLORS = ("gray", "white", "color", "density")
 
 
 def _check(good: object, name: str, value: object, expected: str) -> None:
@@ -129,7 +130,7 @@ class RenderSpec:
             _check(good, "points", self.points, f"a whole number from 1 to {MAX_POINTS}")
         for name, choices in (
             ("draw", ("point", "patch", "patch_per_point")),
-            ("color", ("gray", "white", "color", "density")),
+            ("color", COLORS),
             ("fit", ("own", "stored")),
         ):
             value = getattr(self, name)
@@ -152,12 +153,20 @@ class RenderSpec:
             raise ValueError(f"options is {self.options!r}; expected a dict")
         object.__setattr__(self, "options", MappingProxyType(dict(self.options)))
 
-    def completed(self, family: str, options: Mapping[str, tuple[object, ...]], **own: object) -> RenderSpec:
+    def completed(
+        self,
+        family: str,
+        options: Mapping[str, tuple[object, ...]],
+        *,
+        colors: tuple[str, ...] = COLORS,
+        **own: object,
+    ) -> RenderSpec:
         """The spec with a family's own values where it says None.
 
         Args:
             family: its name, for the messages.
             options: the options that it has, and what each can be.
+            colors: those that it has.
             own: its values of points, draw, color, pad and fit; what is left out, it does not have.
 
         Raises:
@@ -170,6 +179,9 @@ class RenderSpec:
             value = getattr(self, name)
             if value is not None and name not in own:
                 raise ValueError(f"{name} is {value!r}, but {family} has no {name}; expected None")
+        if self.color is not None and self.color not in colors:
+            expected = f"expected one of {', '.join(colors)}"
+            raise ValueError(f"color is {self.color!r}, but {family} has no {self.color}; {expected}")
         for name, value in self.options.items():
             if name not in options:
                 expected = ", ".join(options) or "no options"

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fdsl import _core
 from fdsl.families.category_grid import CategoryGrid
+from fdsl.families.independent import Column
 from fdsl.families.protocol import Settings
 from fdsl.primitives import BezierCurves, Instances
 from fdsl.rendering import RenderSpec
@@ -30,7 +31,12 @@ class Bezier(CategoryGrid):
 
     name = "bezier"
     largest_side = _core.MAX_CONTROL_POINTS - 1
-    ranges = MappingProxyType({"control_points": ((), 2, largest_side + 1), "curves": ((), 1, largest_side)})
+    columns = MappingProxyType(
+        {
+            "control_points": Column("int32", (), 2, largest_side + 1),
+            "curves": Column("int32", (), 1, largest_side),
+        }
+    )
 
     def sample(self, seed: int, candidates: NDArray[np.int64], settings: Settings) -> dict[str, NDArray[Any]]:
         """Cells of the grid: control_points int32 (N,), two more than the row; curves int32 (N,), one more than the
@@ -40,13 +46,7 @@ class Bezier(CategoryGrid):
 
     def complete(self, spec: RenderSpec) -> RenderSpec:
         """The spec in gray where it says None; "color" gives each curve a hue."""
-        if spec.color == "density":
-            raise ValueError("color is 'density', but bezier has no density; expected gray, white or color")
-        return spec.completed(self.name, {}, color="gray")
-
-    def palette(self, spec: RenderSpec) -> NDArray[np.uint8]:
-        """What a pixel can hold, uint8 (N, channels), the ground first."""
-        return spec.palette
+        return spec.completed(self.name, {}, colors=("gray", "white", "color"), color="gray")
 
     def drawing(self, catalog: Catalog, instances: Instances, spec: RenderSpec) -> BezierCurves:
         """Curves of numbered instances; every control point is uniform in the unit square, y down."""

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdsl import _core, keyed
-from fdsl.families.protocol import Params, Settings
+from fdsl.families.independent import Column, Tabular
+from fdsl.families.protocol import Settings
 from fdsl.keyed import Purpose
 from fdsl.primitives import Contours, Instances
 from fdsl.rendering import HUES, RenderSpec
@@ -43,16 +44,10 @@ _LIMITS = {
 _WHOLE = ("vertices", "lines", "frequencies", "radius")
 
 
-class _Contours:
+class _Contours(Tabular):
     """What both families say alike."""
 
-    name: str
     settings: Settings
-    criterion: str | None = None
-    weight_rows = 0
-    unvaried_row: int | None = None
-    # A catalog's arrays: dtype, and the numbers of a category where they are several.
-    _arrays: dict[str, tuple[str, tuple[int, ...]]]
     _ground: int
     _grays: int  # that a line is drawn from; what is over 255 is 255
     _shift: int  # of the centre, from the middle of the plane, in half units: at most this, in each axis
@@ -68,43 +63,12 @@ class _Contours:
                 what = "whole numbers" if whole else "numbers"
                 raise ValueError(f"{name} is {value!r}; expected a pair of {what}, {low} <= first <= last <= {high}")
 
-    def check_params(self, params: Params) -> int:
-        """The number of categories, if `params` has the family's arrays.
-
-        vertices, lines int32 (C,), perlin, line_width float64 (C,); visualatom also frequencies int32 (C, 2), radius
-        float64 (C,), oval float64 (C, 2).
-
-        Raises:
-            ValueError: an array is missing, or its dtype or shape is another.
-        """
-        if sorted(params) != sorted(self._arrays):
-            found = ", ".join(sorted(params)) or "none"
-            raise ValueError(f"{self.name} has the arrays {', '.join(self._arrays)}, not {found}")
-        categories = params["vertices"].size
-        for name, (dtype, several) in self._arrays.items():
-            array, shape = params[name], (categories, *several)
-            if array.dtype != dtype or array.shape != shape or categories < 1:
-                expected = f"{dtype} {('C', *several)}".replace("'", "")
-                raise ValueError(f"{name} is {array.dtype} {array.shape}; expected {expected} of one size C")
-        return int(categories)
-
-    def check_values(self, params: Params) -> None:
-        """Raises a ValueError that names the first category whose numbers can't be drawn."""
-        for name, array in params.items():
-            low, high = _LIMITS[name]
-            good = (array >= low) & (array <= high)  # false for NaN
-            broken = ~good.reshape(len(array), -1).all(1)
-            if broken.any():
-                raise ValueError(f"category {int(np.argmax(broken))}: {name} is not within {low} and {high}")
-
     def complete(self, spec: RenderSpec) -> RenderSpec:
         """The spec in gray where it says None; points, draw, pad and fit mean nothing to contours."""
         return self._completed(spec, {})
 
     def _completed(self, spec: RenderSpec, options: dict[str, tuple[object, ...]]) -> RenderSpec:
-        if spec.color not in (None, "gray", "color"):
-            raise ValueError(f"color is {spec.color!r}, which {self.name} does not have; expected gray or color")
-        return spec.completed(self.name, options, color="gray")
+        return spec.completed(self.name, options, colors=("gray", "color"), color="gray")
 
     def palette(self, spec: RenderSpec) -> NDArray[np.uint8]:
         """The ground and then the other greys, round from 255 to 0; or the ground and 128 hues."""
@@ -135,22 +99,6 @@ class _Contours:
         keys = (instances.categories, instances.numbers, instances.drawn_epochs, block)
         return keyed.words(instances.seed, Purpose.INSTANCE, *keys)
 
-    def numbering(self, number: int) -> dict[str, int]:
-        """The published files are numbered by instance, too.
-
-        >>> RCDB().numbering(7)
-        {'instance': 7}
-        """
-        return {"instance": number}
-
-    def file_name(self, category: str, number: int) -> str:
-        """CATEGORY_NNNN, as make_rcdb.py has it."""
-        return f"{category}_{number:04d}"
-
-    def held_out_groups(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What a split must not part, int64 (N,): each instance is drawn by itself."""
-        return numbers
-
 
 class RCDB(_Contours):
     """The family `rcdb`: greys on white."""
@@ -159,9 +107,14 @@ class RCDB(_Contours):
     settings: Settings = MappingProxyType(
         {"vertices": (3, 200), "lines": (1, 200), "perlin": (0.0, 4.0), "line_width": (0.0, 0.1)}
     )
-    _arrays = {  # noqa: RUF012
-        "vertices": ("int32", ()), "lines": ("int32", ()), "perlin": ("float64", ()), "line_width": ("float64", ())
-    }  # fmt: skip
+    columns = MappingProxyType(
+        {
+            "vertices": Column("int32", (), *_LIMITS["vertices"]),
+            "lines": Column("int32", (), *_LIMITS["lines"]),
+            "perlin": Column("float64", (), *_LIMITS["perlin"]),
+            "line_width": Column("float64", (), *_LIMITS["line_width"]),
+        }
+    )
     _ground = 255
     _grays = 257
     _shift = 400
@@ -236,9 +189,14 @@ class VisualAtom(_Contours):
             "oval": (1.0, 2.0),
         }
     )
-    _arrays = {  # noqa: RUF012
-        **RCDB._arrays, "frequencies": ("int32", (2,)), "radius": ("float64", ()), "oval": ("float64", (2,))
-    }  # fmt: skip
+    columns = MappingProxyType(
+        {
+            **RCDB.columns,
+            "frequencies": Column("int32", (2,), *_LIMITS["frequencies"]),
+            "radius": Column("float64", (), *_LIMITS["radius"]),
+            "oval": Column("float64", (2,), *_LIMITS["oval"]),
+        }
+    )
     _ground = 0
     _grays = 256
     _shift = 512

@@ -80,8 +80,9 @@ class ExFractalDB:
         """
         if spec.options and spec.fit == "stored":
             raise ValueError("fit 'stored' needs probed instances; expected fit 'own' with instance_rule 'published'")
-        own = {"points": 10_000, "draw": "point", "color": "white", "fit": "own"}
-        return spec.completed(self.name, {"instance_rule": ("published",)}, **own)
+        return spec.completed(
+            self.name, {"instance_rule": ("published",)}, points=10_000, draw="point", color="white", fit="own"
+        )
 
     def palette(self, spec: RenderSpec) -> NDArray[np.uint8]:
         """The spec's own."""

@@ -92,8 +92,7 @@ class FractalDB:
         if spec.options and spec.fit == "stored":
             raise ValueError("fit 'stored' needs probed instances; expected fit 'own' with instance_rule 'published'")
         options = {"instance_rule": ("published",)}
-        own = {"points": 100_000, "draw": "patch", "color": "gray", "pad": 6, "fit": "own"}
-        return spec.completed(self.name, options, **own)
+        return spec.completed(self.name, options, points=100_000, draw="patch", color="gray", pad=6, fit="own")
 
     def palette(self, spec: RenderSpec) -> NDArray[np.uint8]:
         """The spec's own."""

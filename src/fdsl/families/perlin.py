@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdsl.families.category_grid import CategoryGrid
+from fdsl.families.independent import Column
 from fdsl.families.protocol import Settings
 from fdsl.primitives import GradientNoise, Instances
 from fdsl.rendering import RenderSpec
@@ -26,7 +27,7 @@ class Perlin(CategoryGrid):
 
     name = "perlin"
     largest_side = 256
-    ranges = MappingProxyType({"frequencies": ((2,), 1, largest_side)})
+    columns = MappingProxyType({"frequencies": Column("int32", (2,), 1, largest_side)})
 
     def sample(self, seed: int, candidates: NDArray[np.int64], settings: Settings) -> dict[str, NDArray[Any]]:
         """Cells of the grid: frequencies int32 (N, 2), x and y, one more than the column and the row."""
@@ -35,9 +36,7 @@ class Perlin(CategoryGrid):
 
     def complete(self, spec: RenderSpec) -> RenderSpec:
         """The spec in gray where it says None; "color" goes once round the hues from the least value to the largest."""
-        if spec.color not in (None, "gray", "color"):
-            raise ValueError(f"color is {spec.color!r}, but perlin has no {spec.color}; expected gray or color")
-        return spec.completed(self.name, {}, color="gray")
+        return spec.completed(self.name, {}, colors=("gray", "color"), color="gray")
 
     def palette(self, spec: RenderSpec) -> NDArray[np.uint8]:
         """What a pixel can hold, uint8 (N, channels): every gray, or black, which nothing is, and the hues."""

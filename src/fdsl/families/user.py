@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from fdsl import keyed
 from fdsl.families import family_named, register
+from fdsl.families.independent import Independent
 from fdsl.families.protocol import Params, Settings
 from fdsl.keyed import Purpose
 from fdsl.primitives import Drawing, Fields, Instances, Points, Polylines
-from fdsl.rendering import HUES, MAX_POINTS, RenderSpec
+from fdsl.rendering import COLORS, HUES, MAX_POINTS, RenderSpec
 
 if TYPE_CHECKING:
     from fdsl.catalogs import Catalog
@@ -33,7 +34,7 @@ _OWN: dict[str, dict[str, Any]] = {
     "field": {"color": "gray"},
 }
 _COLORS = {
-    "points": ("gray", "white", "color", "density"),
+    "points": COLORS,
     "polylines": ("gray", "white", "color"),
     "field": ("gray", "color"),
 }
@@ -123,11 +124,8 @@ def family(name: str) -> Callable[[FormulaClass], FormulaClass]:
     return decorate
 
 
-class UserFamily:
+class UserFamily(Independent):
     """A family around a class of the user's."""
-
-    weight_rows = 0
-    unvaried_row: int | None = None
 
     def __init__(self, name: str, formula: type) -> None:
         self.name = name
@@ -148,7 +146,7 @@ class UserFamily:
             raise ValueError(f"{name}: 'variation' is a setting of fdsl's own families; expected another name")
         self.settings: Settings = MappingProxyType(dict(settings))
         self.check_settings(self.settings)
-        self.criterion: str | None = "picture" if "fill_rate" in settings else None
+        self.criterion = "picture" if "fill_rate" in settings else None
         self._varies = callable(getattr(formula, "vary", None))
         # The first layout seen of a search's parameters, so that blocks of candidates can be held to it.
         self._layouts: dict[tuple[int, str], tuple[int, dict[str, str]]] = {}
@@ -218,10 +216,7 @@ class UserFamily:
 
     def complete(self, spec: RenderSpec) -> RenderSpec:
         """The spec with points as pixels, gray, a pad of 6 and the own fit where it says None."""
-        completed = spec.completed(self.name, {}, **_OWN[self._kind])
-        colors = _COLORS[self._kind]
-        if completed.color not in colors:
-            raise ValueError(f"color is {completed.color!r}; expected one of {', '.join(colors)} of {self.name}")
+        completed = spec.completed(self.name, {}, colors=_COLORS[self._kind], **_OWN[self._kind])
         if completed.fit == "stored":
             raise ValueError(f"fit is 'stored', but {self.name} has no probes that stored a box; expected 'own'")
         return completed
@@ -297,14 +292,6 @@ class UserFamily:
     def numbering(self, number: int) -> dict[str, int]:
         """{}: an instance number stands for nothing but itself."""
         return {}
-
-    def file_name(self, category: str, number: int) -> str:
-        """CATEGORY_instance_N."""
-        return f"{category}_instance_{number}"
-
-    def held_out_groups(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Each instance by itself, int64 (N,)."""
-        return numbers
 
 
 def _registered(formula: type, name: str) -> Any:
