@@ -20,8 +20,9 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fdsl import candidates, catalogs, published
-from fdsl.catalogs import Catalog, catalog
+from fdsl import catalogs, presets, published
+from fdsl.catalogs import Catalog
+from fdsl.presets import catalog
 
 ROWS = 25
 MAP = "0.5,0,0,0.5,0.1,0.2"
@@ -50,7 +51,7 @@ def small(categories: int = 3) -> Catalog:
 
 @pytest.fixture
 def from_csv(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Catalog]:
-    monkeypatch.setattr(candidates, "make_catalog", made)
+    monkeypatch.setattr(presets, "make_catalog", made)
     return Catalog.from_csv
 
 
@@ -502,7 +503,7 @@ def searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setenv("FDSL_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(published, "search", search)
-    monkeypatch.setattr(candidates, "make_catalog", made)
+    monkeypatch.setattr(presets, "make_catalog", made)
     return calls
 
 
@@ -608,7 +609,7 @@ def test_the_cache_folder_follows_the_environment(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert catalogs._cache_folder() == Path(folder)
+    assert presets._cache_folder() == Path(folder)
 
 
 def test_a_file_or_a_folder_is_a_catalog_too(saved: Path, tmp_path: Path, from_csv: Callable[..., Catalog]) -> None:

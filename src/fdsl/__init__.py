@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from fdsl import clouds, published
 from fdsl.candidates import search
-from fdsl.catalogs import Catalog, catalog
+from fdsl.catalogs import Catalog
 from fdsl.compositions import Composition
 from fdsl.datasets import Dataset
 from fdsl.families.user import family
 from fdsl.mixing import MixedDataset, mix
 from fdsl.order import EpochBatches, EpochOrder
+from fdsl.presets import catalog
 from fdsl.rendering import Crop, RandomView, RenderSpec
 
 if TYPE_CHECKING:

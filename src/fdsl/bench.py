@@ -13,9 +13,9 @@ import numpy as np
 
 from fdsl.datasets import Dataset
 from fdsl.order import EpochOrder
+from fdsl.progress import Progress
 
 if TYPE_CHECKING:
-    from fdsl.candidates import Progress
     from fdsl.feed import Feed
 
 # Thread counts take turns, so that a busy neighbour slows all of them and not one.

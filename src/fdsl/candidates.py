@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,7 @@ from fdsl.engines import cpu
 from fdsl.families import family_named
 from fdsl.families.protocol import SHRINK_STEPS, Params, ProbedFamily
 from fdsl.keyed import check_seed
-
-# Called with what is being done, how much of it is done, and how much there is.
-Progress = Callable[[str, int, int], None]
+from fdsl.progress import Progress
 
 # A probe this many times as large as the unvaried picture diverges, though its trajectories end too soon to overflow:
 # of 2,500 probes the stationary ones stayed under 40 times, those with a positive Lyapunov exponent went over 10^8.

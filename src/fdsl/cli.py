@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from math import isqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 from typer.core import TyperGroup
@@ -20,10 +20,8 @@ from typer.core import TyperGroup
 import fdsl
 from fdsl.compositions import LABELS
 from fdsl.families import family_named, family_names, has_family
+from fdsl.progress import Progress
 from fdsl.whole_files import whole_or_nothing
-
-if TYPE_CHECKING:
-    from fdsl.candidates import Progress
 
 _INTERRUPTED = 130
 # The base of all wrong calls, which has moved between Click and Typer.

@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdsl.catalogs import Catalog
-from fdsl.datasets import Dataset
 from fdsl.engines import cpu
 from fdsl.families.protocol import Family, Params, ProbedFamily, Settings
-from fdsl.primitives import AffineSystems, Drawing, SpatialSystems
+from fdsl.primitives import AffineSystems, Drawing, Instances, SpatialSystems
 from fdsl.rendering import RenderSpec
 
 _SIZE, _POINTS, _PAD, _TRAJECTORY_SEED = 512, 100_000, 6, 0
@@ -161,10 +160,14 @@ class _Picture(Criterion):
     def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
         filled = []
         try:
-            dataset = Dataset(Catalog(formula.name, params), 1, RenderSpec(size=256))
-            for start in range(0, len(dataset), _PICTURES):
-                images, _ = dataset.batch(range(start, min(start + _PICTURES, len(dataset))), threads=threads)
-                filled.append((images != dataset.palette[0][:, None, None]).any(1).mean((1, 2)))
+            catalog, spec = Catalog(formula.name, params), formula.complete(RenderSpec(size=256))
+            palette = formula.palette(spec)
+            for categories in np.split(np.arange(len(catalog)), range(_PICTURES, len(catalog), _PICTURES)):
+                first = np.zeros(len(categories), np.int64)
+                images = np.empty((len(categories), spec.image_channels, spec.size, spec.size), np.uint8)
+                drawing = formula.drawing(catalog, Instances(categories, first, first, first, seed=0), spec)
+                cpu.draw(drawing, spec, palette, 0, images, threads)
+                filled.append((images != palette[0][:, None, None]).any(1).mean((1, 2)))
         except ValueError as error:
             raise ValueError(f"while search judged candidates: {error}") from error
         return np.flatnonzero(np.concatenate(filled) >= settings["fill_rate"])

@@ -17,18 +17,17 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from operator import index
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
+from fdsl.candidates import make_catalog
+from fdsl.catalogs import Catalog
 from fdsl.families.exfractaldb import check_variance
+from fdsl.progress import Progress
 from fdsl.rendering import MAX_POINTS, MAX_SIZE
-
-if TYPE_CHECKING:
-    from fdsl.candidates import Progress
-    from fdsl.catalogs import Catalog
 
 _PIXELS = 512 * 512  # of the picture that the search judges
 
@@ -176,8 +175,6 @@ def search_3d(
         >>> search_3d(categories=5, variance=0.15).params["maps"]
         array([2, 2, 3, 2, 2], dtype=int32)
     """
-    from fdsl.candidates import make_catalog  # its modules import this one
-
     categories, points = _integer("categories", categories, 1, 2**31 - 1), _integer("points", points, 2, MAX_POINTS)
     seed, least = _integer("seed", seed, 0, 2**32 - 1), check_variance(variance)
     generator = np.random.RandomState(seed).get_state(legacy=False)["state"]

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,8 @@ from numpy.typing import NDArray
 from fdsl.clouds import CloudDataset, SceneDataset
 from fdsl.export.ply import ply_bytes
 from fdsl.indexing import numbers_at
+from fdsl.progress import Progress
 from fdsl.whole_files import whole_folder
-
-if TYPE_CHECKING:
-    from fdsl.candidates import Progress
 
 _BATCH_BYTES = 16 << 20
 

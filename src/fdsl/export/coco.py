@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from fdsl.compositions import LABELS, Target
 from fdsl.datasets import Dataset
 from fdsl.export.png import compact_image, png_bytes
+from fdsl.progress import Progress
 from fdsl.whole_files import whole_folder
-
-if TYPE_CHECKING:
-    from fdsl.candidates import Progress
 
 _BATCH_BYTES = 16 << 20
 

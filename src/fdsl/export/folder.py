@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fdsl.datasets import IndexedPictures
 from fdsl.export.png import compact_image, png_bytes
+from fdsl.progress import Progress
 from fdsl.whole_files import whole_folder
-
-if TYPE_CHECKING:
-    from fdsl.candidates import Progress
 
 _BATCH_BYTES = 16 << 20
 

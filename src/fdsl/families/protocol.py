@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl.primitives import AffineSystems, Drawing, Instances
+from fdsl.primitives import Drawing, Instances
 from fdsl.rendering import RenderSpec
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class Family(Protocol):
 
     @property
     def criterion(self) -> str | None:
-        """What a candidate is judged by, a name in candidates.py; None accepts all."""
+        """What a candidate is judged by, a name in criteria.py; None accepts all."""
 
     @property
     def weight_rows(self) -> int:
@@ -89,7 +89,7 @@ class ProbedFamily(Family, Protocol):
     def factors(self, variation: float | None) -> NDArray[np.float64]:
         """What each parameter is multiplied by, float64 (weight rows, 9, parameters): by shrink factor in eighths."""
 
-    def probes(self, params: Params, categories: NDArray[np.int64], factors: NDArray[np.float64]) -> AffineSystems:
+    def probes(self, params: Params, categories: NDArray[np.int64], factors: NDArray[np.float64]) -> Drawing:
         """Unbounded pictures of categories int64 (N,), their parameters times factors float64 (N, parameters)."""
 
 
