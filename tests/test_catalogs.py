@@ -20,7 +20,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fdsl import catalogs, presets, published
+from fdsl import candidates, catalogs, presets, published
 from fdsl.catalogs import Catalog
 from fdsl.presets import catalog
 
@@ -51,7 +51,7 @@ def small(categories: int = 3) -> Catalog:
 
 @pytest.fixture
 def from_csv(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Catalog]:
-    monkeypatch.setattr(presets, "make_catalog", made)
+    monkeypatch.setattr(candidates, "make_catalog", made)
     return Catalog.from_csv
 
 

@@ -50,15 +50,8 @@ def search(
         max_candidates: give up after so many; None is 1,000 a category (by variance 20,000) and at least 100,000.
         threads: None uses the processors there are.
         progress: called with (what, done, total).
-        settings: what only some families have. fractaldb: fill_rate = 0.2 (hit pixels / all pixels; what 100,000 points
-            can't reach is refused), variation = 0.4 (setting s of the parameter variations, over 0 to 0.5), sampler =
-            "uniform" as published, "sigma": contractive maps (Anderson and Farrell, WACV 2022) with sigma_factor = None
-            (sum of s1 + 2 s2 over the maps; None draws it as they do), or "perturbed": the parameters of a catalog
-            `base` of one category, each times U(1 - delta, 1 + delta) (1p-frac, ECCV 2024). exfractaldb:
-            variance = 0.05 (as in every published script; 0.15 in the text). rcdb, visualatom: the
-            ranges, (least, largest), of vertices, lines, perlin and line_width; visualatom also of frequencies, radius
-            and oval. bezier, perlin: none, but `categories` is a square number: the cells of a grid. A
-            user's own: see `fdsl.family`.
+        settings: those of the family, which its class describes: `help(fdsl.families.family_named("fractaldb"))`. For
+            bezier and perlin, `categories` is a square number.
 
     Raises:
         ValueError: an argument is out of its range, or a setting is not one of the family's.

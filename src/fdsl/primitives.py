@@ -9,8 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl import _core
+from fdsl import _core, keyed
+from fdsl.keyed import Purpose
 
+# 3x3 patches of a category.
+PATTERNS = 10
 # Which picture: the head of every record; kernels/shared/picture.h says what each field keys.
 KEY = [
     (name, np.uint32)
@@ -43,6 +46,15 @@ class Instances:
     def drawn_epochs(self) -> NDArray[np.int64] | int:
         """What keys the instance's own draws beside its number: the epoch where `fresh`, else 0."""
         return self.epochs if self.fresh else 0
+
+    def neighbours(self, pictures: NDArray[np.int64]) -> NDArray[np.uint32]:
+        """The pixels set about the middle of each picture's 3x3 patch, one bit each: one of ten patches a category.
+
+        Args:
+            pictures: int64 (N,), their numbers; those that differ by ten have the same patch.
+        """
+        patches = keyed.words(self.seed, Purpose.PATCH, self.categories, pictures % PATTERNS)
+        return patches[:, 0] & np.uint32(255)
 
     def records(self, dtype: np.dtype[Any]) -> NDArray[np.void]:
         """Zeroed records, (N,), whose keys are filled in; `number` is the instance's own."""
@@ -214,7 +226,7 @@ class Points:
             ("first", np.int64),
             ("points", np.int32),
             ("dimensions", np.int32),
-            ("turns", np.uint32),
+            ("turn", np.uint32),
             ("unused", np.uint32),
         ]
     )

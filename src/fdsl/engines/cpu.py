@@ -39,7 +39,7 @@ _SPEC = np.dtype(
 MEASUREMENT = np.dtype([("box", np.float32, 4), ("pixels", np.int32), ("finite", np.bool_), ("", "V3")])
 # One point cloud; kernels/shared/clouds.h says what each field is.
 CLOUD = np.dtype(
-    [(name, np.uint32) for name in ("category", "number", "epoch", "boxed", "turns")] + [("box", np.float32, 7)]
+    [(name, np.uint32) for name in ("category", "number", "epoch", "boxed", "turn")] + [("box", np.float32, 7)]
 )
 assert _SPEC.itemsize == _core.SPEC_BYTES
 assert CLOUD.itemsize == _core.CLOUD_INSTANCE_BYTES

@@ -101,7 +101,14 @@ class _Contours(Tabular):
 
 
 class RCDB(_Contours):
-    """The family `rcdb`: greys on white."""
+    """The family `rcdb`: greys on white.
+
+    Settings of a search, each a pair of the least and the largest:
+        vertices: of a contour, whole numbers.
+        lines: of a picture, whole numbers.
+        perlin: how strongly noise moves the vertices before each line, in units of the plane.
+        line_width: how far each line lies from the last one besides.
+    """
 
     name = "rcdb"
     settings: Settings = MappingProxyType(
@@ -175,7 +182,13 @@ class RCDB(_Contours):
 
 
 class VisualAtom(_Contours):
-    """The family `visualatom`: greys on black, and two waves round the contour."""
+    """The family `visualatom`: greys on black, and two waves round the contour.
+
+    Settings of a search, each a pair of the least and the largest: those of rcdb, and
+        frequencies: of the two waves, whole numbers.
+        radius: of the contour, whole numbers, in units of the plane.
+        oval: what either axis of the ellipse is, in radii.
+    """
 
     name = "visualatom"
     settings: Settings = MappingProxyType(

@@ -31,7 +31,6 @@ COLUMNS = 12
 WEIGHT_ROWS = 145
 UNVARIED_ROW = 6
 VIEWS = 12
-PATTERNS = 10
 PUBLISHED_INSTANCES = WEIGHT_ROWS * VIEWS
 # The weight rows of each parameter by rising weight: 0.4 to 0.9, 1 (shared), 1.1 to 1.6.
 _LADDER = np.array(
@@ -45,7 +44,12 @@ _UNBOUNDED = np.array([-(2.0**60), 2.0**60, 0, 0, 0], np.float32)
 
 
 class ExFractalDB:
-    """The family `exfractaldb`."""
+    """The family `exfractaldb`.
+
+    Settings of a search:
+        variance: least variance of a cloud on each axis, over 0 and under 1, once all coordinates together span 2; 0.05
+            as in every published script, 0.15 in the text.
+    """
 
     name = "exfractaldb"
     settings: Settings = MappingProxyType({"variance": 0.05})
@@ -140,7 +144,7 @@ class ExFractalDB:
         cloud = np.where(drawn, numbers, row)  # what the views of an object share
         records = instances.records(SpatialSystems.RECORD)
         records["number"] = cloud
-        records["neighbours"] = keyed.words(seed, Purpose.PATCH, categories, cloud % PATTERNS)[:, 0] & 255
+        records["neighbours"] = instances.neighbours(cloud)
 
         random = keyed.words(seed, Purpose.INSTANCE, categories, numbers, instances.drawn_epochs).astype(np.int64)
         jitter = math.pi * (2.0 * (random[:, 2] * 2.0**-32) - 1.0)

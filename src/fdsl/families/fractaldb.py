@@ -19,7 +19,7 @@ from fdsl import _core, keyed
 from fdsl.families.affine_maps import check_arrays, check_values, probabilities, shrunk
 from fdsl.families.protocol import SHRINK_STEPS, Params, Settings
 from fdsl.keyed import Purpose
-from fdsl.primitives import AffineSystems, Instances
+from fdsl.primitives import PATTERNS, AffineSystems, Instances
 from fdsl.rendering import RenderSpec
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 WEIGHT_ROWS = 25
 UNVARIED_ROW = 2
-PATTERNS = 10
 FLIPS = 4
 PUBLISHED_INSTANCES = WEIGHT_ROWS * PATTERNS * FLIPS
 # The weight rows of each parameter by rising weight: 1-2s, 1-s, 1 (shared), 1+s, 1+2s.
@@ -39,7 +38,19 @@ _SAMPLERS = ("uniform", "sigma", "perturbed")
 
 
 class FractalDB:
-    """The family `fractaldb`."""
+    """The family `fractaldb`.
+
+    Settings of a search:
+        fill_rate: least share of the pixels that a category's picture hits, 0.2 as published; what 100,000 points can't
+            reach is refused.
+        variation: setting s of the parameter variations, over 0 to 0.5; 0.4 as published.
+        sampler: "uniform" as published; "sigma", contractive maps (Anderson and Farrell, Improving Fractal
+            Pre-training, WACV 2022); or "perturbed" (1p-frac: Nakamura et al., Scaling Backwards: Minimal Synthetic
+            Pre-training?, ECCV 2024).
+        sigma_factor: of "sigma": the sum of s1 + 2 s2 over the maps' singular values; None draws it as they do.
+        base: of "perturbed": a catalog of one category.
+        delta: of "perturbed": each parameter of the base times U(1 - delta, 1 + delta), 0.1 as published.
+    """
 
     name = "fractaldb"
     settings: Settings = MappingProxyType(
@@ -104,12 +115,10 @@ class FractalDB:
         Args:
             seed: keys the draws.
             candidates: int64 (N,), numbers from 0 up.
-            settings: the sampler: "uniform" draws 2 to 7 maps with six parameters each in U(-1, 1), as published;
-                "sigma" draws contractive maps by their singular values (Anderson and Farrell, Improving Fractal
-                Pre-training, WACV 2022): two rotations with random reflections, and sum(s1 + 2 s2) equal to the
-                sigma_factor, which None draws in U((5 + M) / 2, (6 + M) / 2) for M maps, as published; "perturbed"
-                multiplies each parameter of the one category of `base` by U(1 - delta, 1 + delta) (1p-frac: Nakamura et
-                al., Scaling Backwards: Minimal Synthetic Pre-training?, ECCV 2024).
+            settings: the sampler: "uniform" draws 2 to 7 maps with six parameters each in U(-1, 1); "sigma" draws maps
+                by their singular values: two rotations with random reflections, and sum(s1 + 2 s2) equal to the
+                sigma_factor, which None draws in U((5 + M) / 2, (6 + M) / 2) for M maps; "perturbed" multiplies each
+                parameter of the one category of `base`.
 
         Returns:
             maps int32 (N,), affine float64 (N, M, 6), probability float64 (N, M), with room for M maps.
@@ -202,7 +211,7 @@ class FractalDB:
         picture = numbers // FLIPS  # what the four flips share
         records = instances.records(AffineSystems.RECORD)
         records["number"], records["flip"] = picture, numbers % FLIPS
-        records["neighbours"] = keyed.words(seed, Purpose.PATCH, categories, picture % PATTERNS)[:, 0] & 255
+        records["neighbours"] = instances.neighbours(picture)
 
         drawn = (numbers >= PUBLISHED_INSTANCES) | instances.fresh
         low = high = np.where(drawn, UNVARIED_ROW, numbers // (PATTERNS * FLIPS))

@@ -12,10 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl import keyed
-from fdsl.families.exfractaldb import COLUMNS, PATTERNS, VIEWS, ExFractalDB
+from fdsl.families.exfractaldb import COLUMNS, VIEWS, ExFractalDB
 from fdsl.families.protocol import SHRINK_STEPS
-from fdsl.keyed import Purpose
 from fdsl.primitives import Clouds, Instances
 from fdsl.rendering import RenderSpec
 
@@ -53,8 +51,7 @@ class PCFractalDB(ExFractalDB):
         records = instances.records(Clouds.RECORD)
         records["number"] = cloud
         records["turn"] = (view + 1) * 2**32 // VIEWS & 0xFFFFFFFF
-        patterns = keyed.words(instances.seed, Purpose.PATCH, instances.categories, cloud % PATTERNS)
-        records["neighbours"] = patterns[:, 0] & 255
+        records["neighbours"] = instances.neighbours(cloud)
         return Clouds(catalog.params, records, MIX)
 
     def numbering(self, number: int) -> dict[str, int]:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl import keyed
 from fdsl.families import family_named, register
+from fdsl.families.exfractaldb import VIEWS
 from fdsl.families.independent import Independent
 from fdsl.families.protocol import Params, Settings
 from fdsl.keyed import Purpose
@@ -25,8 +25,6 @@ from fdsl.rendering import COLORS, HUES, MAX_POINTS, RenderSpec
 if TYPE_CHECKING:
     from fdsl.catalogs import Catalog
 
-VIEWS = 12
-_PATTERNS = 10
 # What each kind of formula has of a RenderSpec, and the colours that mean something.
 _OWN: dict[str, dict[str, Any]] = {
     "points": {"draw": "point", "color": "gray", "pad": 6, "fit": "own"},
@@ -255,9 +253,8 @@ class UserFamily(Independent):
         points = [_points(where, value) for where, value in drawn]
         records = instances.records(Points.RECORD)
         numbers = instances.numbers
-        words = keyed.words(instances.seed, Purpose.PATCH, instances.categories, numbers % _PATTERNS)
-        records["neighbours"] = words[:, 0] & 255
-        records["turns"] = (1 + numbers % VIEWS) * 2**32 // VIEWS % 2**32
+        records["neighbours"] = instances.neighbours(numbers)
+        records["turn"] = (1 + numbers % VIEWS) * 2**32 // VIEWS % 2**32
         records["points"] = [len(picture) for picture in points]
         records["dimensions"] = [picture.shape[1] for picture in points]
         sizes = records["points"].astype(np.int64) * records["dimensions"]
