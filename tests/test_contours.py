@@ -393,6 +393,7 @@ def test_bad_settings_are_named(family: str, settings: dict[str, Any], message: 
         ("visualatom", {"options": {"broken_contours": 3}}, "option 'broken_contours' is not one of visualatom's"),
         ("rcdb", {"options": {"broken": 3}}, "option 'broken' is not one of rcdb's; expected: broken_contours"),
         ("rcdb", {"options": {"broken_contours": 3, "torn": 1}}, "option 'torn' is not one of rcdb's"),
+        ("rcdb", {"options": {"broken_contours": None}}, "option broken_contours is None; expected True, or a number"),
         ("rcdb", {"options": {"broken_contours": -1}}, "option broken_contours is -1; expected True, or a number"),
         ("rcdb", {"options": {"broken_contours": 65536}}, "option broken_contours is 65536"),
         ("rcdb", {"options": {"broken_contours": 2.5}}, "option broken_contours is 2.5"),
@@ -413,9 +414,9 @@ def test_what_contours_lack_is_named(family: str, spec: dict[str, Any], message:
         ({"oval": np.ones(2)}, "oval is float64 (2,); expected float64 (C, 2)"),
         ({"lines": np.ones(3, np.int32)}, "lines is int32 (3,); expected int32 (C,) of one size C"),
         ({"colour": np.ones(2)}, "visualatom has the arrays vertices, lines, perlin"),
-        ({"vertices": np.int32([5, 2])}, "category 1: vertices is not within 3 and 4096"),
-        ({"perlin": np.array([math.nan, 0])}, "category 0: perlin is not within 0.0 and 100.0"),
-        ({"frequencies": np.int32([[1, 2], [3, -1]])}, "category 1: frequencies is not within 0 and 1000"),
+        ({"vertices": np.int32([5, 2])}, "category 1: vertices is 2; expected 3 to 4096"),
+        ({"perlin": np.array([math.nan, 0])}, "category 0: perlin is nan; expected 0.0 to 100.0"),
+        ({"frequencies": np.int32([[1, 2], [3, -1]])}, "category 1: frequencies is [3, -1]; expected 0 to 1000"),
     ],
 )
 def test_arrays_that_make_no_category_are_named(change: dict[str, Any], message: str) -> None:

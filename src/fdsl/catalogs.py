@@ -123,6 +123,9 @@ class Catalog:
         family.check_values(self.params)
         if self.shrink is not None and (self.shrink > SHRINK_STEPS).any():
             raise ValueError(f"shrink goes up to {self.shrink.max()}; expected 0 to {SHRINK_STEPS} eighths")
+        if self.boxes is not None and not np.isfinite(self.boxes).all():
+            broken = int(np.argmin(np.isfinite(self.boxes).all((1, 2))))
+            raise ValueError(f"category {broken}: a number of its boxes is not finite; expected those of a probe")
 
     def _arrays(self) -> dict[str, Array]:
         found = {"shrink": self.shrink, "boxes": self.boxes}
@@ -313,8 +316,7 @@ class Catalog:
         Example:
             >>> catalog.to_csv("csv/fractals")
         """
-        if self.family not in _CSV_LAYOUTS:
-            raise ValueError(f"a CSV folder holds {' or '.join(_CSV_LAYOUTS)}; expected that instead of {self.family}")
+        check_csv_layout(self.family)
         # A link stays one, and what it points to is replaced.
         target = Path(folder).resolve()
         if target.exists() and (not target.is_dir() or any(target.iterdir())):
@@ -327,6 +329,15 @@ class Catalog:
                 rows = table[: maps[category]].tolist()
                 text = "".join(",".join([f"{value:.18e}" for value in row]) + "\n" for row in rows)
                 (temporary / f"{category:0{digits}}.csv").write_text(text, encoding="ascii")
+
+
+def check_csv_layout(family: str) -> None:
+    """Raises a ValueError where the family was not published as CSV files.
+
+    >>> check_csv_layout("fractaldb")
+    """
+    if family not in _CSV_LAYOUTS:
+        raise ValueError(f"a CSV folder holds {' or '.join(_CSV_LAYOUTS)}; expected that instead of {family}")
 
 
 def check_variation(variation: float) -> float:

@@ -95,7 +95,9 @@ class _Contours:
             good = (array >= low) & (array <= high)  # false for NaN
             broken = ~good.reshape(len(array), -1).all(1)
             if broken.any():
-                raise ValueError(f"category {int(np.argmax(broken))}: {name} is not within {low} and {high}")
+                category = int(np.argmax(broken))
+                value = array[category].tolist()
+                raise ValueError(f"category {category}: {name} is {value}; expected {low} to {high}")
 
     def complete(self, spec: RenderSpec) -> RenderSpec:
         """The spec in gray where it says None; points, draw, pad and fit mean nothing to contours."""
@@ -172,9 +174,9 @@ class RCDB(_Contours):
         The option broken_contours, a number of lines or True for 1,000, draws so many lines in the ground's colour
         across the finished picture.
         """
-        breaks = spec.options.get("broken_contours")
-        if breaks is None:
+        if "broken_contours" not in spec.options:
             return self._completed(spec, {"broken_contours": ()})
+        breaks = spec.options["broken_contours"]
         whole = isinstance(breaks, (int, np.integer)) and 0 <= breaks <= _core.MAX_BREAKS
         if not whole:
             expected = f"True, or a number of lines from 0 to {_core.MAX_BREAKS}"
