@@ -127,6 +127,7 @@ def test_the_text_of_a_catalog_is_one_line() -> None:
         ({"variation": float("nan")}, ["variation is nan", "expected"]),
         ({"shrink": np.zeros((3, 24), np.uint8)}, ["shrink is uint8 (3, 24)", "expected uint8 (3, 25)"]),
         ({"shrink": np.full((3, 25), 9, np.uint8)}, ["shrink goes up to 9", "expected 0 to 8"]),
+        ({"boxes": np.full((3, 25, 4), np.nan, np.float32)}, ["category 0", "boxes is not finite"]),
         ({"boxes": np.zeros((3, 25, 4))}, ["boxes is float64", "expected float32 (3, 25, 4)"]),
         ({"params": {"maps": np.zeros(3, np.int32)}}, ["affine"]),
         ({"params": systems(3) | {"maps": np.full(3, 4, np.int32)}}, ["category 0"]),

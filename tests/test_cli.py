@@ -22,6 +22,7 @@ import fdsl
 from fdsl import bench
 from fdsl.cli import app
 
+_SHEET = Image.new("RGB", (8, 8))
 COMMANDS = ("search", "show", "render", "bench", "bench render", "bench feed", "pretrain", "demo")
 SMALL = ("--size", "32", "--points", "1000")
 
@@ -121,6 +122,7 @@ class TestSearch:
         Path("full/file").touch()
         for out in ("old.safetensors", "full", "old.safetensors/"):
             assert "exists; expected a new" in error_of("search", "fractaldb", "--out", out)
+        assert "expected that instead of rcdb" in error_of("search", "rcdb", "--out", "csv/")
         assert "is not a folder" in error_of("search", "fractaldb", "--out", "old.safetensors/below/new.safetensors")
         assert Path("old.safetensors").read_bytes() == b"mine"
 
@@ -131,6 +133,10 @@ class TestSearch:
             (("fractaldb", "--fill-rate", "0.8"), "error: fill_rate 0.8 can't be reached"),
             (("fractaldb", "--fill-rate", "0.3", "--max-candidates", "50"), "acceptance rate"),
             (("fractaldb", "--categories", "0"), "error: categories is 0"),
+            (("rcdb", "--categories", "5000000000"), "expected a whole number from 1 to 4294967295"),
+            (("rcdb", "--fill-rate", "0.2"), "'fill_rate' is not a setting of rcdb; expected: vertices, lines"),
+            (("rcdb", "--set", "vertices=[2, 1e99]"), "vertices is [2, 1e+99]; expected a pair of whole numbers"),
+            (("fractaldb", "--sampler", "sigma", "--set", 'sigma_factor="a"'), "sigma_factor is 'a'; expected over 0"),
         ],
     )
     def test_errors(self, arguments: tuple[str, ...], message: str) -> None:
@@ -140,6 +146,9 @@ class TestSearch:
     def test_wrong_calls(self) -> None:
         assert "(see fdsl search --help)" in error_of("search", "fractaldb", "--categories", "x", code=2)
         assert "(see fdsl --help)" in error_of("sarch", code=2)
+        for name in ("family", "categories", "seed", "progress"):
+            wrong = error_of("search", "fractaldb", "--set", f"{name}=1", code=2)
+            assert f"'{name}' is no setting of a family" in wrong
         assert "(see fdsl bench --help)" in error_of("bench", code=2)
         assert "expected a name in .safetensors" in error_of("search", "fractaldb", "--out", "x.csv", code=2)
 
@@ -163,6 +172,26 @@ class TestShow:
         with Image.open("contact-sheet-four.png") as four, Image.open("new/sheet.png") as two:
             assert four.height - two.height == 2 * 35
             assert four.width - two.width == 5 * 35
+
+    def test_a_family_with_viewpoints_shows_all_its_weight_rows(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        shown: list[fdsl.Dataset] = []
+        monkeypatch.setattr("fdsl.contact_sheet.contact_sheet", lambda dataset, *_: shown.append(dataset) or _SHEET)
+        run("show", "exfractaldb", "--categories", 1, "--out", "all.png")
+        run("show", "exfractaldb", "--categories", 1, "--instances", 24, "--out", "two.png")
+        assert [len(dataset.instances) for dataset in shown] == [145 * 12, 24]
+
+    def test_options_of_a_family(self) -> None:
+        for number, name in ((0, "plain.png"), (2000, "broken.png")):
+            flags = ("--option", f"broken_contours={number}") if number else ()
+            run("show", "rcdb", "--categories", 1, "--size", 64, "--out", name, *flags)
+        assert Path("plain.png").read_bytes() != Path("broken.png").read_bytes()
+        wrong = error_of("show", "visualatom", "--option", "broken_contours=5")
+        assert "option 'broken_contours' is not one of visualatom's" in wrong
+        assert "expected NAME=VALUE" in error_of("show", "rcdb", "--option", "broken", code=2)
+        assert not Path("contact-sheet-visualatom.png").exists()
+
+    def test_a_long_range_is_not_walked(self) -> None:
+        assert "under 2**32" in error_of("show", "rcdb", "--instances", f"0:{10**15}")
 
     @pytest.mark.parametrize("family", ["bezier", "perlin"])
     def test_a_family_whose_categories_are_a_grid(self, family: str) -> None:

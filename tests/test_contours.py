@@ -393,6 +393,7 @@ def test_bad_settings_are_named(family: str, settings: dict[str, Any], message: 
         ("visualatom", {"options": {"broken_contours": 3}}, "option 'broken_contours' is not one of visualatom's"),
         ("rcdb", {"options": {"broken": 3}}, "option 'broken' is not one of rcdb's; expected: broken_contours"),
         ("rcdb", {"options": {"broken_contours": 3, "torn": 1}}, "option 'torn' is not one of rcdb's"),
+        ("rcdb", {"options": {"broken_contours": None}}, "option broken_contours is None; expected True, or a number"),
         ("rcdb", {"options": {"broken_contours": -1}}, "option broken_contours is -1; expected True, or a number"),
         ("rcdb", {"options": {"broken_contours": 65536}}, "option broken_contours is 65536"),
         ("rcdb", {"options": {"broken_contours": 2.5}}, "option broken_contours is 2.5"),

@@ -214,3 +214,13 @@ def test_the_public_names_are_there() -> None:
     assert all(hasattr(fdsl, name) for name in fdsl.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         _ = fdsl.nothing
+
+
+def test_equal_views_have_equal_digests_however_their_numbers_came(catalog: fdsl.Catalog) -> None:
+    views = [
+        fdsl.RandomView(scale=(0.5, 1), ratio=(1, 2), rotation=0, flip=1),
+        fdsl.RandomView(scale=(0.5, 1.0), ratio=(1.0, 2.0), rotation=0.0, flip=1.0),
+        fdsl.RandomView(scale=(np.float64(0.5), 1.0), ratio=(1.0, 2.0), rotation=0.0, flip=1.0),
+    ]
+    digests = {fdsl.Dataset(catalog, 10, fdsl.RenderSpec(view=view)).digest for view in views}
+    assert len(digests) == len(set(views)) == 1

@@ -63,7 +63,7 @@ def search(
     """
     formula = family_named(family)
     if isinstance(categories, bool) or not isinstance(categories, (int, np.integer)) or not 1 <= categories < 2**32:
-        raise ValueError(f"categories is {categories!r}; expected a whole number of at least 1")
+        raise ValueError(f"categories is {categories!r}; expected a whole number from 1 to {2**32 - 1}")
     check_seed(seed)
     for name in settings:
         if name not in formula.settings:

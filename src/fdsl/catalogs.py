@@ -114,6 +114,9 @@ class Catalog:
         family.check_values(self.params)
         if self.shrink is not None and (self.shrink > SHRINK_STEPS).any():
             raise ValueError(f"shrink goes up to {self.shrink.max()}; expected 0 to {SHRINK_STEPS} eighths")
+        if self.boxes is not None and not np.isfinite(self.boxes).all():
+            broken = int(np.argmin(np.isfinite(self.boxes).all((1, 2))))
+            raise ValueError(f"category {broken}: a number of its boxes is not finite; expected those of a probe")
 
     def _arrays(self) -> dict[str, Array]:
         found = {"shrink": self.shrink, "boxes": self.boxes}
@@ -304,8 +307,7 @@ class Catalog:
         Example:
             >>> catalog.to_csv("csv/fractals")
         """
-        if self.family not in _CSV_LAYOUTS:
-            raise ValueError(f"a CSV folder holds {' or '.join(_CSV_LAYOUTS)}; expected that instead of {self.family}")
+        check_csv_layout(self.family)
         digits = max(_CSV_LAYOUTS[self.family][1], len(str(len(self) - 1)))
         maps, affine, probability = (self.params[name] for name in ("maps", "affine", "probability"))
         with whole_folder(folder) as temporary:
@@ -313,6 +315,15 @@ class Catalog:
                 rows = table[: maps[category]].tolist()
                 text = "".join(",".join([f"{value:.18e}" for value in row]) + "\n" for row in rows)
                 (temporary / f"{category:0{digits}}.csv").write_text(text, encoding="ascii")
+
+
+def check_csv_layout(family: str) -> None:
+    """Raises a ValueError where the family was not published as CSV files.
+
+    >>> check_csv_layout("fractaldb")
+    """
+    if family not in _CSV_LAYOUTS:
+        raise ValueError(f"a CSV folder holds {' or '.join(_CSV_LAYOUTS)}; expected that instead of {family}")
 
 
 def check_variation(variation: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import os
 import sys
@@ -18,8 +19,10 @@ import typer
 from typer.core import TyperGroup
 
 import fdsl
+from fdsl.catalogs import check_csv_layout
 from fdsl.compositions import LABELS
 from fdsl.families import family_named, family_names, has_family
+from fdsl.families.protocol import ViewedFamily
 from fdsl.progress import Progress
 from fdsl.whole_files import whole_or_nothing
 
@@ -160,6 +163,15 @@ Fit = Annotated[
         rich_help_panel=_drawing,
     ),
 ]
+Options = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--option",
+        metavar="NAME=VALUE",
+        help="What few families have, such as broken_contours=1000 of rcdb; give it again for more.",
+        rich_help_panel=_drawing,
+    ),
+]
 CropOf = Annotated[
     int | None,
     typer.Option(metavar="N", help="Draw N pixels a side, and keep a window of --size.", rich_help_panel=_drawing),
@@ -230,7 +242,11 @@ def search(
     ] = None,
     own: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of a family of your own; give it again for more."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting of the family, such as lines=[1,50]; give it again for more.",
+        ),
     ] = None,
     out: Annotated[
         str | None,
@@ -254,13 +270,19 @@ def search(
     """Find categories of a family and save them as a catalog.
 
     Example: fdsl search fractaldb --categories 1000 --seed 0 --out catalog.safetensors
+    Example: fdsl search rcdb --categories 1000 --set vertices=[3,50] --out rcdb.safetensors
     """
     name = out or f"{family}-{categories}.safetensors"
     target = Path(name)
     to_file = target.suffix == ".safetensors" and not name.endswith("/")
     if target.suffix and not to_file and not name.endswith("/"):
         raise typer.BadParameter(f"{name}; expected a name in .safetensors, or a folder: {name}/", param_hint="--out")
+    if not to_file:
+        check_csv_layout(family)
     _require_new(target, empty_folder=not to_file)
+    named = _settings(own, "--set")
+    for name in named.keys() & inspect.signature(fdsl.search).parameters.keys():
+        raise typer.BadParameter(f"{name!r} is no setting of a family; expected an option of it", param_hint="--set")
     settings = {
         "fill_rate": fill_rate,
         "variance": variance,
@@ -269,7 +291,7 @@ def search(
         "sigma_factor": sigma_factor,
         "base": base and fdsl.Catalog.load(base),
         "delta": delta,
-        **dict(map(_setting, own or ())),
+        **named,
     }
     began = time.perf_counter()
     with _progress_bar() as progress:
@@ -304,7 +326,14 @@ def show(
         str, typer.Option(metavar="RANGE", help="The first so many, or a range: 0:20, 0:1000:10.")
     ] = "10",
     columns: Annotated[int, typer.Option(min=1, help="How many of the instances, spread evenly.")] = 8,
-    instances: Instances = "1000",
+    instances: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RANGE",
+            help="The first so many, or a range: 0:20, 0:1000:40 (all variations).",
+            show_default="1000, or all that are numbered by variation and view",
+        ),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The PNG file.", show_default="contact-sheet-NAME.png", dir_okay=False)
     ] = None,
@@ -314,6 +343,7 @@ def show(
     points: Points = None,
     draw: Draw = None,
     color: Color = None,
+    option: Options = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="Compose several objects to a picture, with their masks and boxes.")
     ] = False,
@@ -321,17 +351,22 @@ def show(
     """Draw a contact sheet: categories by instances, with labels.
 
     Example: fdsl show fractaldb --categories 5 --color density --out sheet.png
+    Example: fdsl show rcdb --option broken_contours=1000
     """
     rows = _range(categories, "--categories")
     target = out or Path(f"contact-sheet-{Path(source).name.removesuffix('.safetensors')}.png")
-    spec = fdsl.RenderSpec(size=size, points=points, draw=draw, color=color)
+    spec = fdsl.RenderSpec(size=size, points=points, draw=draw, color=color, options=_settings(option, "--option"))
     _require_new(target)
     with _progress_bar() as progress:
         catalog = _open(source, variation, progress, few=max(rows) + 1)
     from fdsl.contact_sheet import contact_sheet
     from fdsl.export.png import png_bytes
 
-    numbers = _range(instances, "--instances")
+    family = family_named(catalog.family)
+    if instances is not None:
+        numbers = _range(instances, "--instances")
+    else:
+        numbers = range(family.weight_rows * family.viewpoints if isinstance(family, ViewedFamily) else 1000)
     dataset = fdsl.Dataset(catalog, numbers, spec, seed, labels=LABELS if labels else "class")
     sheet = contact_sheet(dataset, rows.stop if rows == range(rows.stop) else rows, columns)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -360,6 +395,7 @@ def render(
     fit: Fit = None,
     crop_of: CropOf = None,
     view_scale: ViewScale = None,
+    option: Options = None,
     labels: Annotated[
         Literal["class", "coco"],
         typer.Option(
@@ -382,7 +418,8 @@ def render(
     from fdsl.export.folder import export_folder
 
     chosen = _range(categories, "--categories") if categories else None
-    spec = fdsl.RenderSpec(size, points, draw, color, channels, pad, fit, _view(crop_of, view_scale))
+    options = _settings(option, "--option")
+    spec = fdsl.RenderSpec(size, points, draw, color, channels, pad, fit, _view(crop_of, view_scale), options)
     target = out.resolve()  # a link stays one, and what it points to is filled
     _require_new(target, empty_folder=True)
     with _progress_bar() as progress:
@@ -528,13 +565,15 @@ def pretrain(
     fit: Fit = None,
     crop_of: CropOf = None,
     view_scale: ViewScale = None,
+    option: Options = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a timm model on pictures that are drawn while it trains.
 
     Example: fdsl pretrain --data fractaldb-1k --model deit_tiny_patch16_224 --steps 100000 --out runs/deit
     """
-    spec = fdsl.RenderSpec(size, points, draw, color, channels, fit=fit, view=_view(crop_of, view_scale))
+    view, options = _view(crop_of, view_scale), _settings(option, "--option")
+    spec = fdsl.RenderSpec(size, points, draw, color, channels, fit=fit, view=view, options=options)
     numbers = _range(instances, "--instances")
     output = out or Path("runs", model)
     if not resume:
@@ -596,14 +635,17 @@ def _open(source: str, variation: float | None, progress: Progress, few: int = 1
     return fdsl.search(source, few, progress=progress, **settings)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _settings(texts: list[str] | None, option: str) -> dict[str, Any]:
     """`largest=5` is 5 and `kind=round` is "round"."""
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise typer.BadParameter(f"{text!r}; expected NAME=VALUE", param_hint="--set")
-    with contextlib.suppress(ValueError):
-        return name, json.loads(value)
-    return name, value
+    settings: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{text!r}; expected NAME=VALUE", param_hint=option)
+        settings[name] = value
+        with contextlib.suppress(ValueError):
+            settings[name] = json.loads(value)
+    return settings
 
 
 def _view(crop_of: int | None, view_scale: tuple[float, float] | None) -> fdsl.Crop | fdsl.RandomView | None:
@@ -619,7 +661,7 @@ def _range(text: str, option: str) -> range:
     with contextlib.suppress(ValueError):
         parts = [int(part) for part in text.split(":")]
         numbers = range(*parts) if len(parts) < 4 else range(0)
-        if numbers and min(numbers) >= 0:
+        if numbers and min(numbers[0], numbers[-1]) >= 0:  # a range is monotonic, and may be long
             return numbers
     raise typer.BadParameter(
         f"{text!r}; expected a number of at least 1, or a range such as 0:20 or 0:1000:40", param_hint=option

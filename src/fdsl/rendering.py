@@ -77,6 +77,11 @@ class RandomView:
         _check(_is_range(self.ratio, 0, 1e3), "RandomView(ratio=)", self.ratio, "a pair 0 < low <= high <= 1000")
         _check(_is_share(self.rotation, 180), "RandomView(rotation=)", self.rotation, "degrees from 0 to 180")
         _check(_is_share(self.flip, 1), "RandomView(flip=)", self.flip, "a chance from 0 to 1")
+        # Equal views have equal digests, however their numbers came.
+        for name in ("scale", "ratio"):
+            object.__setattr__(self, name, tuple(map(float, getattr(self, name))))
+        for name in ("rotation", "flip"):
+            object.__setattr__(self, name, float(getattr(self, name)))
 
 
 def _is_share(value: object, high: float) -> bool:

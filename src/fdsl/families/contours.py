@@ -132,9 +132,9 @@ class RCDB(_Contours):
         The option broken_contours, a number of lines or True for 1,000, draws so many lines in the ground's colour
         across the finished picture.
         """
-        breaks = spec.options.get("broken_contours")
-        if breaks is None:
+        if "broken_contours" not in spec.options:
             return self._completed(spec, {"broken_contours": ()})
+        breaks = spec.options["broken_contours"]
         whole = isinstance(breaks, (int, np.integer)) and 0 <= breaks <= _core.MAX_BREAKS
         if not whole:
             expected = f"True, or a number of lines from 0 to {_core.MAX_BREAKS}"

@@ -73,7 +73,8 @@ class FractalDB:
         sampler, sigma_factor = settings["sampler"], settings["sigma_factor"]
         if sampler not in _SAMPLERS:
             raise ValueError(f"sampler is {sampler!r}; expected one of {', '.join(_SAMPLERS)}")
-        if sigma_factor is not None and (sampler != "sigma" or not 0 < sigma_factor < 6):
+        number = isinstance(sigma_factor, (int, float)) and not isinstance(sigma_factor, bool)
+        if sigma_factor is not None and (sampler != "sigma" or not number or not 0 < sigma_factor < 6):
             raise ValueError(f"sigma_factor is {sigma_factor!r}; expected over 0 and under 6, and sampler 'sigma'")
         base, delta = settings["base"], settings["delta"]
         if sampler != "perturbed" and (base is not None or delta is not None):
@@ -81,7 +82,7 @@ class FractalDB:
         if sampler == "perturbed":
             if getattr(base, "family", None) != self.name or len(base) != 1:
                 raise ValueError(f"base is {base!r}; expected a fractaldb catalog of one category to perturb")
-            if not isinstance(delta, (int, float)) or not 0 < delta <= 1:
+            if isinstance(delta, bool) or not isinstance(delta, (int, float)) or not 0 < delta <= 1:
                 raise ValueError(f"delta is {delta!r}; expected a share over 0 and up to 1 (0.1 as published)")
 
     def check_params(self, params: Params) -> int:
