@@ -333,40 +333,25 @@ class Dataset(IndexedPictures):
         threads: int,
     ) -> Any:
         categories, places = np.divmod(positions, len(self.instances))
+        instances = Instances(categories, numbers_at(self.instances, places), epochs, repeats, self.seed, self.fresh)
         if self.composition is not None:
-            return self._compose(self.composition, categories, places, epochs, repeats, out, threads)
-        self._draw_instances(self.spec, categories, places, epochs, repeats, out, threads)
+            return self._compose(self.composition, instances, places, out, threads)
+        self._draw_instances(self.spec, instances, out, threads)
         return categories
 
-    def _draw_instances(
-        self,
-        spec: RenderSpec,
-        categories: NDArray[np.int64],
-        places: NDArray[np.int64],
-        epochs: NDArray[np.int64],
-        repeats: NDArray[np.int64],
-        out: Images,
-        threads: int,
-    ) -> Drawing:
-        instances = Instances(categories, numbers_at(self.instances, places), epochs, repeats, self.seed, self.fresh)
+    def _draw_instances(self, spec: RenderSpec, instances: Instances, out: Images, threads: int) -> Drawing:
         drawing = self._family.drawing(self.catalog, instances, spec)
         cpu.draw(drawing, spec, self.palette, self.seed, out, threads)
         return drawing
 
     def _compose(
-        self,
-        composition: Composition,
-        categories: NDArray[np.int64],
-        places: NDArray[np.int64],
-        epochs: NDArray[np.int64],
-        repeats: NDArray[np.int64],
-        out: Images,
-        threads: int,
+        self, composition: Composition, firsts: Instances, places: NDArray[np.int64], out: Images, threads: int
     ) -> list[Target]:
+        """Draws pictures whose first objects are those instances, at those places among the dataset's."""
         count, channels, size, _ = out.shape
-        numbers = numbers_at(self.instances, places)
-        firsts = np.stack([categories, places, numbers, epochs, repeats], -1).astype(np.uint32)
-        objects = composition.place(firsts, size, self.seed, len(self.catalog), len(self.instances))
+        columns = (firsts.categories, places, firsts.numbers, firsts.epochs, firsts.repeats)
+        keys = np.stack(columns, -1).astype(np.uint32)
+        objects = composition.place(keys, size, self.seed, len(self.catalog), len(self.instances))
         # One call of the engine draws all objects of one side.
         by_side = np.argsort(objects["side"], kind="stable")
         areas = channels * objects["side"][by_side].astype(np.int64) ** 2
@@ -376,12 +361,16 @@ class Dataset(IndexedPictures):
         sides, starts = np.unique(objects["side"][by_side], return_index=True)
         for side, group in zip(sides.tolist(), np.split(by_side, starts[1:]), strict=False):
             drawn, begin = objects[group], objects["offset"][group[0]]
+            instances = replace(
+                firsts,
+                categories=drawn["category"].astype(np.int64),
+                numbers=numbers_at(self.instances, drawn["place"].astype(np.int64)),
+                epochs=firsts.epochs[drawn["picture"]],
+                repeats=firsts.repeats[drawn["picture"]],
+            )
             drawing = self._draw_instances(
                 _scaled(self.spec, side),
-                drawn["category"].astype(np.int64),
-                drawn["place"].astype(np.int64),
-                epochs[drawn["picture"]],
-                repeats[drawn["picture"]],
+                instances,
                 pixels[begin : begin + channels * side**2 * len(group)].reshape(-1, channels, side, side),
                 threads,
             )
