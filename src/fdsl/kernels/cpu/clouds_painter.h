@@ -155,15 +155,9 @@ struct Cloud {
       for (int axis = 0; axis < 3; ++axis)
         axes[k].at[axis] = floats + axis * room + (k ? (size[0] + TRAJECTORIES - 1) / TRAJECTORIES * TRAJECTORIES : 0);
       const size_t row = static_cast<size_t>(category[k]) * p.width;
-      // A large catalog's arrays were not read when it was opened: no number in them may lead out of the row.
-      const int32_t maps = p.maps[category[k]];
       constexpr double unvaried[12] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
       SpatialSystem system;
-      set_system(system, p.affine + row * 12, p.probability + row,
-                 maps < 1         ? 1
-                 : maps > p.width ? p.width
-                                  : maps,
-                 unvaried);
+      set_system(system, p.affine + row * 12, p.probability + row, p.maps_of(category[k]), unvaried);
       if (k == 0)
         iterate<V>(system, seeds.state, TRAJECTORIES, size[k], axes[k]);
       else

@@ -43,7 +43,9 @@ FDSL_INLINE void set_probability(MapPick& pick, const double* probability, int m
   double running = 0.0;
   for (int i = 0; i < maps; ++i) {
     running += probability[i];
-    const int64_t upto = i + 1 == maps ? int64_t{1} << 32 : static_cast<int64_t>(running / total * 0x1p32 + 0.5);
+    double share = running / total;  // from 0 to 1, whatever a catalog that nobody read holds
+    share = share > 0.0 ? share < 1.0 ? share : 1.0 : 0.0;
+    const int64_t upto = i + 1 == maps ? int64_t{1} << 32 : static_cast<int64_t>(share * 0x1p32 + 0.5);
     weight[i] = upto - below;
     below = upto;
   }

@@ -98,7 +98,7 @@ FDSL_INLINE int place_objects(const SceneSpec& spec, uint32_t scene, uint32_t ep
     it.box[6] = static_cast<float>(static_cast<int32_t>(it.turns) * (6.283185307179586476925 * 0x1p-32));
     const auto radius = [](const CloudInstance& o) {
       const double x = o.box[3], y = o.box[4];
-      return 0.5 * __builtin_sqrt(x * x + y * y);
+      return 0.5 * square_root(x * x + y * y);
     };
     const double own_radius = radius(it) + CLEARANCE;
     bool placed = false;
@@ -128,6 +128,7 @@ struct CloudPart {
 };
 
 // The published normalisation: the least of all coordinates goes to -1, the largest to 1. x -> (x - low) * scale - 1
+// What is too small for that is one point.
 struct MinMax {
   float low, scale;
 };
@@ -138,7 +139,7 @@ FDSL_INLINE MinMax min_max(const CloudPart& part) {
     high = part.high[axis] > high ? part.high[axis] : high;
   }
   const double width = static_cast<double>(high) - static_cast<double>(low);
-  return {low, width > 0.0 ? static_cast<float>(2.0 / width) : 0.0f};
+  return {low, width > 0x1p-100 ? static_cast<float>(2.0 / width) : 0.0f};
 }
 
 // x, y, z of a part less its `low` -> xx x + xy y + tx, yx x + yy y + ty, zz z + tz
