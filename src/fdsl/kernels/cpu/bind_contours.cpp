@@ -12,7 +12,7 @@ void draw_contours(const std::string& kernel, const Records<ContourInstance>& in
   check(batch.spec.color != COLOR_GRAY || palette.shape(0) >= 256, "the palette does not fit the colours");
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_contour_batch(chosen, records_of<ContourInstance>(instances), batch);
+  draw_contours_batch(chosen, records_of<ContourInstance>(instances), batch);
 }
 
 }  // namespace

@@ -46,5 +46,7 @@ FDSL_INLINE Words keyed_words(uint64_t seed, uint32_t category, uint32_t number,
 
 // Uniform in [0, 1), exact in double.
 FDSL_INLINE double unit(uint32_t word) { return word * 0x1p-32; }
+// Uniform in [0, count), for counts up to 2^32.
+FDSL_INLINE uint32_t below(uint32_t word, uint64_t count) { return static_cast<uint32_t>(word * count >> 32); }
 
 }  // namespace fdsl
