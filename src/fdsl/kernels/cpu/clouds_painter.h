@@ -19,18 +19,18 @@ struct Axes {
 
 // Start states of all trajectories, the category's own before its partner's: a quarter of them to each word of Philox,
 // because drawing them one by one would take a tenth of the time.
+template <class V>
 struct CloudSeeds {
   alignas(64) uint32_t state[TRAJECTORIES + PARTNER_TRAJECTORIES];
 
   explicit FDSL_MEMBER CloudSeeds(uint64_t seed, const CloudInstance& it) {
     constexpr uint32_t QUARTER = (TRAJECTORIES + PARTNER_TRAJECTORIES) / 4;
-    for (uint32_t j = 0; j < QUARTER; ++j) {
-      const Words r = keyed_words(seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j);
-      state[j] = nonzero(r.word[0]);
-      state[j + QUARTER] = nonzero(r.word[1]);
-      state[j + 2 * QUARTER] = nonzero(r.word[2]);
-      state[j + 3 * QUARTER] = nonzero(r.word[3]);
+    for (uint32_t j = 0; j < QUARTER; j += V::WIDTH) {
+      typename V::Int word[4];
+      keyed_words<V>(seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j, word);
+      for (int k = 0; k < 4; ++k) V::store(state + j + k * QUARTER, word[k]);
     }
+    for (uint32_t& each : state) each = nonzero(each);
   }
 };
 
@@ -147,7 +147,7 @@ struct Cloud {
 
   FDSL_MEMBER Cloud(const CloudSpec& spec, const CloudInstance& it, const AffineParameters& p, void* scratch)
       : size{spec.own, spec.points - spec.own}, count(size[1] > 0 ? 2 : 1) {
-    const CloudSeeds seeds(spec.seed, it);
+    const CloudSeeds<V> seeds(spec.seed, it);
     const uint32_t category[2] = {it.category, partner_of(spec, it)};
     const size_t room = cloud_room(spec.points);
     float* const floats = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(scratch) + 63) / 64 * 64);

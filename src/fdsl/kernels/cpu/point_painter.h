@@ -75,11 +75,14 @@ struct Painter {
 
   explicit FDSL_MEMBER Painter(const PointTask<typename Model::Instance>& task) : spec(*task.spec), model(task) {
     const Key& it = *task.instance;
-    for (uint32_t j = 0; j < TRAJECTORIES; ++j) {
-      const Words r = keyed_words(spec.seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j);
-      seeds[j] = nonzero(r.word[0]);
-      stamp_seeds[j] = nonzero(r.word[1]);
+    for (uint32_t j = 0; j < TRAJECTORIES; j += W) {
+      Int word[4];
+      keyed_words<V>(spec.seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j, word);
+      V::store(seeds + j, word[0]);
+      V::store(stamp_seeds + j, word[1]);
     }
+    for (uint32_t& seed : seeds) seed = nonzero(seed);
+    for (uint32_t& seed : stamp_seeds) seed = nonzero(seed);
   }
 
   // The hit pixels, one bit each; the grid's stride is a multiple of 64. What `bits` holds comes after it in memory.
