@@ -75,7 +75,7 @@ int main(int, char** arguments) {
   } else if (!std::strcmp(drawing, "draw_perlin")) {
     draw_perlin_batch(*kernel, arrays[0].as<int32_t>(), arrays[1].as<PerlinInstance>(), batch);
   } else if (!std::strcmp(drawing, "draw_contours")) {
-    draw_contour_batch(*kernel, arrays[0].as<ContourInstance>(), batch);
+    draw_contours_batch(*kernel, arrays[0].as<ContourInstance>(), batch);
   } else if (!std::strcmp(drawing, "draw_spatial")) {
     const AffineParameters parameters = {arrays[0].as<double>(), arrays[1].as<double>(), arrays[2].as<int32_t>(),
                                          static_cast<int>(arrays[0].shape[1])};

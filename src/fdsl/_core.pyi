@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 TRAJECTORIES: int
 MAX_MAPS: int
+MAX_SIZE: int
+MAX_POINTS: int
 HUES: int
 DENSITY_LEVELS: int
 KEY_BYTES: int

@@ -23,7 +23,7 @@ from fdsl.primitives import (
     Polylines,
     SpatialSystems,
 )
-from fdsl.rendering import DENSITY_LEVELS, HUES, Crop, RandomView, RenderSpec
+from fdsl.rendering import DENSITY_LEVELS, HUES, MAX_POINTS, MAX_SIZE, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
 _SPEC = np.dtype(
@@ -47,6 +47,7 @@ SPATIAL_MEASUREMENT = np.dtype([("box", np.float32, 5), ("variance", np.float32,
 assert MEASUREMENT.itemsize == _core.MEASUREMENT_BYTES
 assert SPATIAL_MEASUREMENT.itemsize == _core.SPATIAL_MEASUREMENT_BYTES
 assert (HUES, DENSITY_LEVELS) == (_core.HUES, _core.DENSITY_LEVELS)
+assert (MAX_SIZE, MAX_POINTS) == (_core.MAX_SIZE, _core.MAX_POINTS)
 
 _DRAW = {"point": 0, "patch": 1, "patch_per_point": 2}
 # Gray and white are one drawing of two palettes.

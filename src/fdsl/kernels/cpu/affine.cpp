@@ -20,8 +20,7 @@ PointTask<Instance> make_task(const AffineParameters& p, const Instance& it, con
   task.instance = &it;
   task.affine = p.affine + static_cast<size_t>(it.category) * p.width * COLUMNS;
   task.probability = p.probability + static_cast<size_t>(it.category) * p.width;
-  // A large catalog's arrays were not read when it was opened: no number in them may lead out of the row.
-  task.maps = std::clamp(p.maps[it.category], 1, p.width);
+  task.maps = p.maps_of(it.category);
   return task;
 }
 

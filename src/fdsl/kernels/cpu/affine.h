@@ -42,6 +42,11 @@ struct AffineParameters {
   const double* probability;
   const int32_t* maps;
   int width;  // M
+
+  // A large catalog's arrays were not read when it was opened: no number in them may lead out of the row.
+  FDSL_MEMBER int maps_of(uint32_t category) const {
+    return maps[category] < 1 ? 1 : maps[category] > width ? width : maps[category];
+  }
 };
 
 // What a drawing needs of its thread: two planes of bits, or of numbers, or one of bytes; with room for a shift's

@@ -71,13 +71,6 @@ struct AffineModel {
     // No negative zero: which of the two zeros a minimum keeps depends on the order.
     return {box.x0 + 0.0f, box.x1 + 0.0f, box.y0 + 0.0f, box.y1 + 0.0f};
   }
-
-  static FDSL_MEMBER void widen(Box& box, const Box& by) {
-    box.x0 = by.x0 < box.x0 ? by.x0 : box.x0;
-    box.x1 = by.x1 > box.x1 ? by.x1 : box.x1;
-    box.y0 = by.y0 < box.y0 ? by.y0 : box.y0;
-    box.y1 = by.y1 > box.y1 ? by.y1 : box.y1;
-  }
 };
 
 // Box and hit pixels of a point picture. With an eighth of the points the count ends if `enough` pixels are hit, or

@@ -1,64 +1,57 @@
-#include "cpu/affine.h"
 #include "cpu/bindings.h"
 
 using namespace fdsl;
 
 namespace {
 
-using Affine = nb::ndarray<const double, nb::shape<-1, -1, 6>, nb::c_contig, nb::device::cpu>;
-using Spatial = nb::ndarray<const double, nb::shape<-1, -1, 12>, nb::c_contig, nb::device::cpu>;
-
-template <class Table>
-AffineParameters parameters_of(const Table& affine, const Matrix<const double>& probability,
-                               const Vector<const int32_t>& maps) {
-  if (affine.shape(0) != probability.shape(0) || affine.shape(1) != probability.shape(1) ||
-      affine.shape(0) != maps.shape(0) || affine.shape(1) > MAX_MAPS)
-    throw std::invalid_argument("parameters do not fit together");
-  return {affine.data(), probability.data(), maps.data(), static_cast<int>(affine.shape(1))};
-}
-
-void draw_affine(const std::string& kernel, const Affine& affine, const Matrix<const double>& probability,
+void draw_affine(const std::string& kernel, const Systems<6>& affine, const Matrix<const double>& probability,
                  const Vector<const int32_t>& maps, const Records<AffineInstance>& instances, const SpecBytes& spec,
                  const Matrix<const uint8_t>& palette, const Images& out, int threads) {
-  const AffineParameters parameters = parameters_of(affine, probability, maps);
+  const AffineParameters parameters = parameters_of<6>(affine, probability, maps);
   const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const AffineInstance* records = records_of<AffineInstance>(instances, maps.shape(0));
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_affine_batch(chosen, parameters, records_of<AffineInstance>(instances), batch);
+  draw_affine_batch(chosen, parameters, records, batch);
 }
 
-void measure_affine(const std::string& kernel, const Affine& affine, const Matrix<const double>& probability,
+void measure_affine(const std::string& kernel, const Systems<6>& affine, const Matrix<const double>& probability,
                     const Vector<const int32_t>& maps, const Records<AffineInstance>& instances, const SpecBytes& spec,
                     const Vector<const int32_t>& enough, const Rows<uint8_t, sizeof(Measurement)>& out, int threads) {
-  const AffineParameters parameters = parameters_of(affine, probability, maps);
-  if (out.shape(0) != instances.shape(0) || enough.shape(0) != instances.shape(0))
-    throw std::invalid_argument("out does not fit the batch");
+  const AffineParameters parameters = parameters_of<6>(affine, probability, maps);
+  const AffineInstance* records = records_of<AffineInstance>(instances, maps.shape(0));
+  const size_t count = instances.shape(0);
+  check(out.shape(0) == count && enough.shape(0) == count, "out does not fit the batch");
+  const Spec& shared = spec_of(spec);
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  measure_affine_batch(chosen, parameters, records_of<AffineInstance>(instances), instances.shape(0), spec_of(spec),
-                       enough.data(), reinterpret_cast<Measurement*>(out.data()), threads);
+  measure_affine_batch(chosen, parameters, records, count, shared, enough.data(),
+                       reinterpret_cast<Measurement*>(out.data()), threads);
 }
 
-void draw_spatial(const std::string& kernel, const Spatial& affine, const Matrix<const double>& probability,
+void draw_spatial(const std::string& kernel, const Systems<12>& affine, const Matrix<const double>& probability,
                   const Vector<const int32_t>& maps, const Records<SpatialInstance>& instances, const SpecBytes& spec,
                   const Matrix<const uint8_t>& palette, const Images& out, int threads) {
-  const AffineParameters parameters = parameters_of(affine, probability, maps);
+  const AffineParameters parameters = parameters_of<12>(affine, probability, maps);
   const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const SpatialInstance* records = records_of<SpatialInstance>(instances, maps.shape(0));
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_spatial_batch(chosen, parameters, records_of<SpatialInstance>(instances), batch);
+  draw_spatial_batch(chosen, parameters, records, batch);
 }
 
-void measure_spatial(const std::string& kernel, const Spatial& affine, const Matrix<const double>& probability,
+void measure_spatial(const std::string& kernel, const Systems<12>& affine, const Matrix<const double>& probability,
                      const Vector<const int32_t>& maps, const Records<SpatialInstance>& instances,
                      const SpecBytes& spec, float least, const Rows<uint8_t, sizeof(SpatialMeasurement)>& out,
                      int threads) {
-  const AffineParameters parameters = parameters_of(affine, probability, maps);
-  if (out.shape(0) != instances.shape(0)) throw std::invalid_argument("out does not fit the batch");
+  const AffineParameters parameters = parameters_of<12>(affine, probability, maps);
+  const SpatialInstance* records = records_of<SpatialInstance>(instances, maps.shape(0));
+  check(out.shape(0) == instances.shape(0), "out does not fit the batch");
+  const Spec& shared = spec_of(spec);
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  measure_spatial_batch(chosen, parameters, records_of<SpatialInstance>(instances), instances.shape(0), spec_of(spec),
-                        least, reinterpret_cast<SpatialMeasurement*>(out.data()), threads);
+  measure_spatial_batch(chosen, parameters, records, instances.shape(0), shared, least,
+                        reinterpret_cast<SpatialMeasurement*>(out.data()), threads);
 }
 
 }  // namespace

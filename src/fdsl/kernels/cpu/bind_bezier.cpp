@@ -10,13 +10,13 @@ void draw_bezier(const std::string& kernel, const Vector<const int32_t>& control
                  const Records<BezierInstance>& instances, const SpecBytes& spec, const Matrix<const uint8_t>& palette,
                  const Images& out, int threads) {
   const int most = most_control_points(weights.shape(0));
-  if (control_points.shape(0) != curves.shape(0) || most < 2)
-    throw std::invalid_argument("parameters do not fit together");
+  check(control_points.shape(0) == curves.shape(0) && most >= 2, "parameters do not fit together");
   const BezierParameters parameters = {control_points.data(), curves.data(), weights.data(), most};
   const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const BezierInstance* records = records_of<BezierInstance>(instances, curves.shape(0));
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_bezier_batch(chosen, parameters, records_of<BezierInstance>(instances), batch);
+  draw_bezier_batch(chosen, parameters, records, batch);
 }
 
 }  // namespace

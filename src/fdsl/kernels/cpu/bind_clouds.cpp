@@ -5,42 +5,33 @@ using namespace fdsl;
 
 namespace {
 
-using SpatialAffine = nb::ndarray<const double, nb::shape<-1, -1, 12>, nb::c_contig, nb::device::cpu>;
 using Clouds = nb::ndarray<float, nb::shape<-1, -1, 3>, nb::c_contig, nb::device::cpu>;
 
-AffineParameters parameters_of(const SpatialAffine& affine, const Matrix<const double>& probability,
-                               const Vector<const int32_t>& maps) {
-  if (affine.shape(0) != probability.shape(0) || affine.shape(1) != probability.shape(1) ||
-      affine.shape(0) != maps.shape(0) || affine.shape(1) > MAX_MAPS)
-    throw std::invalid_argument("parameters do not fit together");
-  return {affine.data(), probability.data(), maps.data(), static_cast<int>(affine.shape(1))};
-}
-
-void draw_clouds(const std::string& kernel, const SpatialAffine& affine, const Matrix<const double>& probability,
+void draw_clouds(const std::string& kernel, const Systems<12>& affine, const Matrix<const double>& probability,
                  const Vector<const int32_t>& maps, const Records<CloudInstance>& instances, uint64_t seed, int own,
                  const Clouds& out, int threads) {
-  const AffineParameters parameters = parameters_of(affine, probability, maps);
+  const AffineParameters parameters = parameters_of<12>(affine, probability, maps);
+  const CloudInstance* records = records_of<CloudInstance>(instances, maps.shape(0));
+  check(out.shape(0) == instances.shape(0) && out.shape(1) <= MAX_POINTS, "out does not fit the batch");
   const int points = static_cast<int>(out.shape(1));
-  if (out.shape(0) != instances.shape(0) || own < 1 || own > points)
-    throw std::invalid_argument("out does not fit the batch");
+  check(own >= 1 && own <= points, "own does not fit the points");
   const CloudSpec spec = {seed, points, own, static_cast<uint32_t>(maps.shape(0)), 0};
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_clouds_batch(chosen, parameters, records_of<CloudInstance>(instances), instances.shape(0), spec, out.data(),
-                    threads);
+  draw_clouds_batch(chosen, parameters, records, instances.shape(0), spec, out.data(), threads);
 }
 
-void draw_cloud_pictures(const std::string& kernel, const SpatialAffine& affine,
-                         const Matrix<const double>& probability, const Vector<const int32_t>& maps, int own,
-                         const Records<CloudPicture>& instances, const SpecBytes& spec,
-                         const Matrix<const uint8_t>& palette, const Images& out, int threads) {
-  const AffineParameters parameters = parameters_of(affine, probability, maps);
+void draw_cloud_pictures(const std::string& kernel, const Systems<12>& affine, const Matrix<const double>& probability,
+                         const Vector<const int32_t>& maps, int own, const Records<CloudPicture>& instances,
+                         const SpecBytes& spec, const Matrix<const uint8_t>& palette, const Images& out, int threads) {
+  const AffineParameters parameters = parameters_of<12>(affine, probability, maps);
   const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const CloudPicture* records = records_of<CloudPicture>(instances, maps.shape(0));
   const CloudSpec cloud = {batch.spec.seed, batch.spec.points, own, static_cast<uint32_t>(maps.shape(0)), 0};
-  if (own < 1 || own > cloud.points) throw std::invalid_argument("own does not fit the points");
+  check(own >= 1 && own <= cloud.points, "own does not fit the points");
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_cloud_pictures_batch(chosen, parameters, records_of<CloudPicture>(instances), cloud, batch);
+  draw_cloud_pictures_batch(chosen, parameters, records, cloud, batch);
 }
 
 void place_scenes(
@@ -49,8 +40,9 @@ void place_scenes(
     const nb::ndarray<uint8_t, nb::shape<-1, -1, sizeof(CloudInstance)>, nb::c_contig, nb::device::cpu>& out,
     const Vector<int32_t>& counts, int threads) {
   const size_t count = scenes.shape(0), most = out.shape(1);
-  if (epochs.shape(0) != count || out.shape(0) != count || counts.shape(0) != count || most < objects + POISSON_MOST)
-    throw std::invalid_argument("out does not fit the batch");
+  check(epochs.shape(0) == count && out.shape(0) == count && counts.shape(0) == count &&
+            most >= size_t{objects} + POISSON_MOST,
+        "out does not fit the batch");
   const SceneSpec spec = {seed, floor, objects, categories, instances, 0};
   nb::gil_scoped_release release;
   place_scenes_batch(spec, scenes.data(), epochs.data(), count, most, reinterpret_cast<CloudInstance*>(out.data()),

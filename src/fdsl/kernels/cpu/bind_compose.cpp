@@ -11,8 +11,10 @@ using Objects = Rows<uint8_t, sizeof(PlacedObject)>;
 size_t place_objects_of(const CompositionBytes& composition, const Rows<const uint32_t, 5>& pictures,
                         const Objects& out) {
   const Composition& shared = *reinterpret_cast<const Composition*>(composition.data());
-  if (shared.most > MAX_OBJECTS || out.shape(0) < pictures.shape(0) * shared.most)
-    throw std::invalid_argument("out does not fit the batch");
+  check(shared.fewest >= 1 && shared.fewest <= shared.most && shared.most <= MAX_OBJECTS && shared.size <= MAX_SIZE,
+        "the composition is out of range");
+  for (const int32_t side : shared.side) check(side >= 1 && side <= shared.size, "an object's side does not fit");
+  check(out.shape(0) >= pictures.shape(0) * shared.most, "out does not fit the batch");
   PlacedObject* objects = reinterpret_cast<PlacedObject*>(out.data());
   nb::gil_scoped_release release;
   size_t count = 0;
@@ -28,16 +30,18 @@ void compose(const Vector<const uint8_t>& pixels, const Objects& rows, const Vec
              const Images& out, const nb::ndarray<uint8_t, nb::ndim<3>, nb::c_contig, nb::device::cpu>& masks,
              int threads) {
   const size_t count = out.shape(0), channels = out.shape(1), size = out.shape(2);
-  if (out.shape(3) != size || ground.shape(0) != channels || masks.shape(1) != size || masks.shape(2) != size ||
-      (masks.shape(0) && masks.shape(0) != rows.shape(0)))
-    throw std::invalid_argument("out, masks and ground do not fit together");
+  check(size <= MAX_SIZE && out.shape(3) == size && ground.shape(0) == channels && masks.shape(1) == size &&
+            masks.shape(2) == size && (!masks.shape(0) || masks.shape(0) == rows.shape(0)),
+        "out, masks and ground do not fit together");
+  const int64_t bytes = pixels.shape(0);
   PlacedObject* objects = reinterpret_cast<PlacedObject*>(rows.data());
   for (size_t i = 0; i < rows.shape(0); ++i) {
     const PlacedObject& object = objects[i];
     const int64_t side = object.side, whole = size;
-    if (object.picture >= count || (i && object.picture < objects[i - 1].picture) || side < 1 || object.left < 0 ||
-        object.top < 0 || object.left + side > whole || object.top + side > whole || object.offset < 0 ||
-        object.offset + side * side * channels > pixels.shape(0))
+    if (object.picture >= count || (i && object.picture < objects[i - 1].picture) ||
+        (i >= MAX_OBJECTS && object.picture == objects[i - MAX_OBJECTS].picture) || side < 1 || side > whole ||
+        object.left < 0 || object.top < 0 || object.left > whole - side || object.top > whole - side ||
+        object.offset < 0 || object.offset > bytes - side * side * static_cast<int64_t>(channels))
       throw std::invalid_argument("object " + std::to_string(i) + " does not fit the batch");
   }
   const ComposeBatch batch = {pixels.data(),

@@ -8,9 +8,11 @@ namespace {
 void draw_contours(const std::string& kernel, const Records<ContourInstance>& instances, const SpecBytes& spec,
                    const Matrix<const uint8_t>& palette, const Images& out, int threads) {
   const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  // A line's shade is any byte.
+  check(batch.spec.color != COLOR_GRAY || palette.shape(0) >= 256, "the palette does not fit the colours");
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_contour_batch(chosen, records_of<ContourInstance>(instances), batch);
+  draw_contours_batch(chosen, records_of<ContourInstance>(instances), batch);
 }
 
 }  // namespace

@@ -5,21 +5,39 @@ using namespace fdsl;
 
 namespace {
 
+constexpr int32_t MOST_POINTS = 1 << 30;  // of a picture: their sums fit 64 bits
+
 void draw_points(const std::string& kernel, const Vector<const float>& points, const Records<GivenPoints>& instances,
                  const SpecBytes& spec, const Matrix<const uint8_t>& palette, const Images& out, int threads) {
   const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const GivenPoints* records = records_of<GivenPoints>(instances);
+  const int64_t numbers = points.shape(0);
+  for (size_t i = 0; i < batch.count; ++i) {
+    const GivenPoints& it = records[i];
+    check((it.dimensions == 2 || it.dimensions == 3) && it.points >= 1 && it.points <= MOST_POINTS && it.first >= 0 &&
+              it.first <= numbers - int64_t{it.dimensions} * it.points,
+          "an instance's points are not among those given");
+  }
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_given_points_batch(chosen, points.data(), records_of<GivenPoints>(instances), batch);
+  draw_given_points_batch(chosen, points.data(), records, batch);
 }
 
 void draw_polylines(const std::string& kernel, const Rows<const float, 2>& vertices, const Vector<const int64_t>& ends,
                     const Records<GivenPolylines>& instances, const SpecBytes& spec,
                     const Matrix<const uint8_t>& palette, const Images& out, int threads) {
   const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const GivenPolylines* records = records_of<GivenPolylines>(instances);
+  const int64_t lines = static_cast<int64_t>(ends.shape(0)) - 1, *end = ends.data();
+  check(lines >= 0 && end[0] >= 0 && end[lines] <= static_cast<int64_t>(vertices.shape(0)),
+        "the ends do not fit the vertices");
+  for (int64_t i = 0; i < lines; ++i) check(end[i] < end[i + 1], "a line has no vertex");
+  for (size_t i = 0; i < batch.count; ++i)
+    check(records[i].lines >= 1 && records[i].first >= 0 && records[i].first <= lines - records[i].lines,
+          "an instance's lines are not among those given");
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_given_polylines_batch(chosen, vertices.data(), ends.data(), records_of<GivenPolylines>(instances), batch);
+  draw_given_polylines_batch(chosen, vertices.data(), ends.data(), records, batch);
 }
 
 using Plane = nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
@@ -27,9 +45,10 @@ using Plane = nb::ndarray<double, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 void pixel_centres(const Records<Key>& key, const SpecBytes& spec_bytes, const Plane& x, const Plane& y) {
   const Spec& spec = spec_of(spec_bytes);
   const int32_t size = spec.size;
+  check(key.shape(0) == 1, "the key is not one");
   for (const Plane* plane : {&x, &y})
-    if (plane->shape(0) != plane->shape(1) || plane->shape(0) != static_cast<size_t>(size))
-      throw std::invalid_argument("the planes do not fit the spec");
+    check(plane->shape(0) == plane->shape(1) && plane->shape(0) == static_cast<size_t>(size),
+          "the planes do not fit the spec");
   const Window w = place_window(spec, *records_of<Key>(key), spec.of, spec.of, 0.0, 0.0);
   for (int32_t row = 0; row < size; ++row)
     for (int32_t column = 0; column < size; ++column) {

@@ -9,9 +9,11 @@ void draw_perlin(const std::string& kernel, const Rows<const int32_t, 2>& freque
                  const Records<PerlinInstance>& instances, const SpecBytes& spec, const Matrix<const uint8_t>& palette,
                  const Images& out, int threads) {
   const Batch batch = batch_of(instances.shape(0), spec, palette, out, threads);
+  const PerlinInstance* records = records_of<PerlinInstance>(instances, frequencies.shape(0));
+  check(batch.spec.color != COLOR_COLOR || batch.palette.channels == 3, "the palette does not fit the colours");
   const Kernel& chosen = kernel_named(kernel);
   nb::gil_scoped_release release;
-  draw_perlin_batch(chosen, frequencies.data(), records_of<PerlinInstance>(instances), batch);
+  draw_perlin_batch(chosen, frequencies.data(), records, batch);
 }
 
 }  // namespace

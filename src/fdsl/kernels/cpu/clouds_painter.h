@@ -19,18 +19,18 @@ struct Axes {
 
 // Start states of all trajectories, the category's own before its partner's: a quarter of them to each word of Philox,
 // because drawing them one by one would take a tenth of the time.
+template <class V>
 struct CloudSeeds {
   alignas(64) uint32_t state[TRAJECTORIES + PARTNER_TRAJECTORIES];
 
   explicit FDSL_MEMBER CloudSeeds(uint64_t seed, const CloudInstance& it) {
     constexpr uint32_t QUARTER = (TRAJECTORIES + PARTNER_TRAJECTORIES) / 4;
-    for (uint32_t j = 0; j < QUARTER; ++j) {
-      const Words r = keyed_words(seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j);
-      state[j] = nonzero(r.word[0]);
-      state[j + QUARTER] = nonzero(r.word[1]);
-      state[j + 2 * QUARTER] = nonzero(r.word[2]);
-      state[j + 3 * QUARTER] = nonzero(r.word[3]);
+    for (uint32_t j = 0; j < QUARTER; j += V::WIDTH) {
+      typename V::Int word[4];
+      keyed_words<V>(seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j, word);
+      for (int k = 0; k < 4; ++k) V::store(state + j + k * QUARTER, word[k]);
     }
+    for (uint32_t& each : state) each = nonzero(each);
   }
 };
 
@@ -89,10 +89,10 @@ FDSL_MEMBER CloudPart measure_part(const Axes& axes, int points) {
   // Sums of normalised coordinates in units of 2^-20: whole numbers add up alike in any order. A block's fit 32 bits.
   constexpr int BLOCK = 1024;
   const MinMax range = min_max(part);
-  const Float one = V::set(1.0f), least = V::set(-range.low);
+  const Float least = V::set(-range.low);
   const Float scale = V::set(range.scale * 0x1p20f), middle = V::set(-0x1p20f);
   const auto fixed = [&](const float* at) __attribute__((always_inline)) {
-    return V::truncate(V::fma(V::fma(one, V::load(at), least), scale, middle));
+    return V::truncate(V::fma(V::add(V::load(at), least), scale, middle));
   };
   int64_t sum[3] = {};
   for (int first = 0; first < whole; first += BLOCK) {
@@ -120,12 +120,12 @@ template <class V>
 FDSL_MEMBER void write_part(const Axes& axes, int points, const CloudPart& part, const CloudPlacement& to, float* out) {
   using Float = typename V::Float;
   constexpr int W = V::WIDTH;
-  const Float one = V::set(1.0f), xx = V::set(to.xx), xy = V::set(to.xy), yx = V::set(to.yx), yy = V::set(to.yy);
+  const Float xx = V::set(to.xx), xy = V::set(to.xy), yx = V::set(to.yx), yy = V::set(to.yy);
   const Float zz = V::set(to.zz), tx = V::set(to.t[0]), ty = V::set(to.t[1]), tz = V::set(to.t[2]);
   const Float low_x = V::set(-part.low[0]), low_y = V::set(-part.low[1]), low_z = V::set(-part.low[2]);
   for (int i = 0; i < points; i += W) {
-    const Float x = V::fma(one, V::load(axes.at[0] + i), low_x), y = V::fma(one, V::load(axes.at[1] + i), low_y);
-    const Float z = V::fma(one, V::load(axes.at[2] + i), low_z);
+    const Float x = V::add(V::load(axes.at[0] + i), low_x), y = V::add(V::load(axes.at[1] + i), low_y);
+    const Float z = V::add(V::load(axes.at[2] + i), low_z);
     const Float px = V::fma(xx, x, V::fma(xy, y, tx)), py = V::fma(yx, x, V::fma(yy, y, ty)), pz = V::fma(zz, z, tz);
     if (i + W <= points) {
       V::store_points(out + 3 * static_cast<size_t>(i), px, py, pz);
@@ -147,7 +147,7 @@ struct Cloud {
 
   FDSL_MEMBER Cloud(const CloudSpec& spec, const CloudInstance& it, const AffineParameters& p, void* scratch)
       : size{spec.own, spec.points - spec.own}, count(size[1] > 0 ? 2 : 1) {
-    const CloudSeeds seeds(spec.seed, it);
+    const CloudSeeds<V> seeds(spec.seed, it);
     const uint32_t category[2] = {it.category, partner_of(spec, it)};
     const size_t room = cloud_room(spec.points);
     float* const floats = reinterpret_cast<float*>((reinterpret_cast<uintptr_t>(scratch) + 63) / 64 * 64);
@@ -155,15 +155,9 @@ struct Cloud {
       for (int axis = 0; axis < 3; ++axis)
         axes[k].at[axis] = floats + axis * room + (k ? (size[0] + TRAJECTORIES - 1) / TRAJECTORIES * TRAJECTORIES : 0);
       const size_t row = static_cast<size_t>(category[k]) * p.width;
-      // A large catalog's arrays were not read when it was opened: no number in them may lead out of the row.
-      const int32_t maps = p.maps[category[k]];
       constexpr double unvaried[12] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
       SpatialSystem system;
-      set_system(system, p.affine + row * 12, p.probability + row,
-                 maps < 1         ? 1
-                 : maps > p.width ? p.width
-                                  : maps,
-                 unvaried);
+      set_system(system, p.affine + row * 12, p.probability + row, p.maps_of(category[k]), unvaried);
       if (k == 0)
         iterate<V>(system, seeds.state, TRAJECTORIES, size[k], axes[k]);
       else
@@ -204,10 +198,8 @@ struct CloudPainter {
           nonzero(keyed_words(spec.seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, 256 + j).word[0]);
     const Extent normalised = {-1.0f, 1.0f, {0.0f, 0.0f, 0.0f}};
     const SpatialPlacement camera = place_camera(normalised, it.turn, 0, w.placement);
-    const Float one = V::set(1.0f), u_low = V::set(static_cast<float>(w.u0 + MARGIN - 1));
-    const Float v_low = V::set(static_cast<float>(w.v0 + MARGIN - 1)),
-                u_high = V::set(static_cast<float>(w.u1 + MARGIN));
-    const Float v_high = V::set(static_cast<float>(w.v1 + MARGIN));
+    const Float one = V::set(1.0f);
+    const Clamp<V> clamp(w);
     const uint32_t u_first = w.u0 + MARGIN, u_count = w.u1 - w.u0, v_first = w.v0 + MARGIN, v_count = w.v1 - w.v0;
     int number = 0;
     for (int k = 0; k < cloud.count; ++k) {
@@ -223,14 +215,14 @@ struct CloudPainter {
       }
       for (int i = 0; i < cloud.size[k]; i += W) {
         Float at[3], seen[3];
-        for (int axis = 0; axis < 3; ++axis) at[axis] = V::fma(one, V::load(cloud.axes[k].at[axis] + i), low[axis]);
+        for (int axis = 0; axis < 3; ++axis) at[axis] = V::add(V::load(cloud.axes[k].at[axis] + i), low[axis]);
         for (int row = 0; row < 3; ++row)
           seen[row] = V::fma(m[row][0], at[0], V::fma(m[row][1], at[1], V::fma(m[row][2], at[2], t[row])));
         // No point comes nearer than 0.5: none is farther than 2 sqrt 3 from the origin.
         const Float inverse = V::divide(one, seen[2]);
         uint32_t u[W], v[W];
-        V::store(u, V::truncate(V::minimum(V::maximum(V::multiply(seen[0], inverse), u_low), u_high)));
-        V::store(v, V::truncate(V::minimum(V::maximum(V::multiply(seen[1], inverse), v_low), v_high)));
+        V::store(u, clamp.column(V::multiply(seen[0], inverse)));
+        V::store(v, clamp.row(V::multiply(seen[1], inverse)));
         for (int j = 0; j < W && i + j < cloud.size[k]; ++j, ++number) {
           uint32_t& pattern = stamp[number % TRAJECTORIES];
           pattern = xorshift32<Portable>(pattern);

@@ -2,18 +2,17 @@
 
 #include <cstring>
 
+#include "cpu/engine.h"
 #include "cpu/share.h"
 
 namespace fdsl {
 namespace {
 
-constexpr int LARGEST_SIDE = 4096;
-
 // Bound by the memory that it moves: plain loops over bytes, which the compiler vectorises.
 void paste(const ComposeBatch& batch, const PlacedObject& object, uint8_t id, uint8_t* picture, uint8_t* ids) {
   const size_t side = object.side, size = batch.size;
   const uint8_t* pixels = batch.pixels + object.offset;
-  uint8_t hit[LARGEST_SIDE];  // 255 where the object covers, else 0
+  uint8_t hit[MAX_SIZE];  // 255 where the object covers, else 0
   for (size_t y = 0; y < side; ++y) {
     const size_t at = (object.top + y) * size + object.left;
     std::memset(hit, batch.opaque ? 255 : 0, side);
@@ -34,7 +33,7 @@ void paste(const ComposeBatch& batch, const PlacedObject& object, uint8_t id, ui
 void look(const ComposeBatch& batch, PlacedObject& object, uint8_t id, const uint8_t* ids, uint8_t* mask) {
   const int side = object.side;
   const size_t size = batch.size;
-  uint8_t columns[LARGEST_SIDE] = {}, row[LARGEST_SIDE];
+  uint8_t columns[MAX_SIZE] = {}, row[MAX_SIZE];
   int top = side, bottom = 0, left = 0, right = side;
   object.pixels = 0;
   if (mask) std::memset(mask, 0, size * size);
@@ -70,8 +69,7 @@ void compose_batch(const ComposeBatch& batch) {
   for (size_t i = 0; i < batch.count; ++i) first[i + 1] += first[i];
   share(batch.count, batch.threads, plane / 8 + 1, [&](size_t i, void* scratch) {
     uint8_t* picture = batch.out + i * batch.channels * plane;
-    uint8_t* ids =
-        static_cast<uint8_t*>(scratch);  // which of the picture's objects a pixel shows, from 1 up; 0 for none
+    uint8_t* ids = static_cast<uint8_t*>(scratch);  // of the object that a pixel shows, from 1 up; 0 for none
     for (int channel = 0; channel < batch.channels; ++channel)
       std::memset(picture + channel * plane, batch.ground[channel], plane);
     std::memset(ids, 0, plane);

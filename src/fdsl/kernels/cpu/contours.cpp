@@ -6,7 +6,7 @@
 
 namespace fdsl {
 
-void draw_contour_batch(const Kernel& kernel, const ContourInstance* instances, const Batch& batch) {
+void draw_contours_batch(const Kernel& kernel, const ContourInstance* instances, const Batch& batch) {
   // A large catalog's arrays were not read when it was opened: no number in them may lead out of the scratch.
   std::vector<ContourInstance> sound(instances, instances + batch.count);
   int most = 1;

@@ -30,6 +30,6 @@ struct ContourScratch {
   FDSL_MEMBER size_t words() const { return canvas + ROWS * row + list; }
 };
 
-void draw_contour_batch(const Kernel& kernel, const ContourInstance* instances, const Batch& batch);
+void draw_contours_batch(const Kernel& kernel, const ContourInstance* instances, const Batch& batch);
 
 }  // namespace fdsl

@@ -8,6 +8,8 @@
 
 namespace fdsl {
 
+constexpr int32_t MAX_SIZE = 4096;        // pixels of a picture's side
+constexpr int32_t MAX_POINTS = 1 << 24;   // of a picture
 constexpr uint32_t HUES = 128;            // period of the colour along a trajectory
 constexpr uint32_t DENSITY_LEVELS = 256;  // counts from here on look alike
 

@@ -10,11 +10,11 @@
 
 namespace fdsl {
 
-FDSL_INLINE void widen(Box& box, float x, float y) {
-  box.x0 = x < box.x0 ? x : box.x0;
-  box.x1 = x > box.x1 ? x : box.x1;
-  box.y0 = y < box.y0 ? y : box.y0;
-  box.y1 = y > box.y1 ? y : box.y1;
+// The box of `count` points of two numbers each, at least one.
+FDSL_INLINE Box box_of(const float* points, int64_t count) {
+  Box box = {points[0], points[0], points[1], points[1]};
+  for (int64_t i = 1; i < count; ++i) widen(box, {points[2 * i], points[2 * i], points[2 * i + 1], points[2 * i + 1]});
+  return box;
 }
 
 // Calls visit(i, u, v) for each point inside the window's rectangle; where(i) is its position in cells.
@@ -35,11 +35,7 @@ void draw_given_points(const GivenPointsTask& task, void* scratch) {
   const GivenPoints& it = *task.instance;
   const float* points = task.points;
   const bool flat = it.dimensions == 2;
-  Box box = {-1.0f, 1.0f, -1.0f, 1.0f};  // what the camera sees
-  if (flat) {
-    box = {points[0], points[0], points[1], points[1]};
-    for (int64_t i = 0; i < it.points; ++i) widen(box, points[2 * i], points[2 * i + 1]);
-  }
+  const Box box = flat ? box_of(points, it.points) : Box{-1.0f, 1.0f, -1.0f, 1.0f};  // or what the camera sees
   const Window w = flat ? place_from_corner(spec, it, box) : place_window(spec, it, box);
   const Placement& p = w.placement;
   const Grid grid(w, it, spec.size, spec.size + 2 * MARGIN);
@@ -106,10 +102,7 @@ template <class V>
 void draw_given_polylines(const GivenPolylinesTask& task, void* scratch) {
   const Spec& spec = *task.spec;
   const GivenPolylines& it = *task.instance;
-  const float* first = task.vertices + 2 * task.ends[0];
-  Box box = {first[0], first[0], first[1], first[1]};
-  for (int64_t i = task.ends[0]; i < task.ends[it.lines]; ++i)
-    widen(box, task.vertices[2 * i], task.vertices[2 * i + 1]);
+  const Box box = box_of(task.vertices + 2 * task.ends[0], task.ends[it.lines] - task.ends[0]);
   const Window w = place_from_corner(spec, it, box);
   const Grid grid(w, it, spec.size, spec.size + 2 * MARGIN);
   uint8_t* cells = static_cast<uint8_t*>(scratch);

@@ -4,7 +4,7 @@
 #include "cpu/affine_painter.h"
 #include "cpu/bezier_painter.h"
 #include "cpu/clouds_painter.h"
-#include "cpu/contour_painter.h"
+#include "cpu/contours_painter.h"
 #include "cpu/given_painter.h"
 #include "cpu/perlin_painter.h"
 #include "cpu/spatial_painter.h"

@@ -57,31 +57,42 @@ struct Avx2 {
     _mm256_storeu_ps(to + 16, _mm256_blend_ps(_mm256_blend_ps(pick(x, third), pick(y, third), 0b01001001),
                                               pick(z, third), 0b10010010));
   }
+
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm256_fmadd_ps(a, b, c); }
   static FDSL_MEMBER Float add(Float a, Float b) { return _mm256_add_ps(a, b); }
+  static FDSL_MEMBER Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
   static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm256_mul_ps(a, b); }
   static FDSL_MEMBER Float divide(Float a, Float b) { return _mm256_div_ps(a, b); }
+  static FDSL_MEMBER Float floor(Float a) { return _mm256_floor_ps(a); }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return _mm256_min_ps(a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return _mm256_max_ps(a, b); }
-  static FDSL_MEMBER Mask at_least(Float a, Float b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
-  static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
-    return _mm256_and_ps(_mm256_cmp_ps(a, low, _CMP_GE_OQ), _mm256_cmp_ps(a, high, _CMP_LE_OQ));
-  }
-  static FDSL_MEMBER Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) {
     return _mm256_blendv_ps(b, _mm256_min_ps(a, b), where);
   }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
     return _mm256_blendv_ps(b, _mm256_max_ps(a, b), where);
   }
-  static FDSL_MEMBER Float floor(Float a) { return _mm256_floor_ps(a); }
   static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) {
     return _mm256_blendv_ps(b, _mm256_add_ps(a, b), where);
   }
   static FDSL_MEMBER Int truncate(Float a) { return _mm256_cvttps_epi32(a); }
-  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm256_xor_si256(a, b); }
+  static FDSL_MEMBER Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
+
   static FDSL_MEMBER Int add(Int a, Int b) { return _mm256_add_epi32(a, b); }
+  static FDSL_MEMBER Int subtract(Int a, Int b) { return _mm256_sub_epi32(a, b); }
   static FDSL_MEMBER Int multiply(Int a, Int b) { return _mm256_mullo_epi32(a, b); }
+  static FDSL_MEMBER Int minimum(Int a, Int b) { return _mm256_min_epi32(a, b); }
+  static FDSL_MEMBER Int maximum(Int a, Int b) { return _mm256_max_epi32(a, b); }
+  // The high half of the product of unsigned numbers.
+  static FDSL_MEMBER Int multiply_high(Int a, Int b) {
+    const __m256i even = _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32);
+    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
+    return _mm256_blend_epi32(even, odd, 0xAA);
+  }
+  static FDSL_MEMBER Int absolute(Int a) { return _mm256_abs_epi32(a); }
+  static FDSL_MEMBER Int bit_and(Int a, Int b) { return _mm256_and_si256(a, b); }
+  static FDSL_MEMBER Int bit_or(Int a, Int b) { return _mm256_or_si256(a, b); }
+  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm256_xor_si256(a, b); }
   template <int N>
   static FDSL_MEMBER Int shift_left(Int a) {
     return _mm256_slli_epi32(a, N);
@@ -90,6 +101,31 @@ struct Avx2 {
   static FDSL_MEMBER Int shift_right(Int a) {
     return _mm256_srli_epi32(a, N);
   }
+
+  static FDSL_MEMBER Mask at_least(Float a, Float b) { return _mm256_cmp_ps(a, b, _CMP_GE_OQ); }
+  static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
+    return _mm256_and_ps(_mm256_cmp_ps(a, low, _CMP_GE_OQ), _mm256_cmp_ps(a, high, _CMP_LE_OQ));
+  }
+  // Of a mask only the sign bits count.
+  static FDSL_MEMBER Mask negative(Int a) { return _mm256_castsi256_ps(a); }
+  // Of unsigned numbers.
+  static FDSL_MEMBER Mask below(Int a, Int b) {
+    const __m256i lowest = _mm256_set1_epi32(INT32_MIN);
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_xor_si256(b, lowest), _mm256_xor_si256(a, lowest)));
+  }
+  static FDSL_MEMBER Mask both(Mask a, Mask b) { return _mm256_and_ps(a, b); }
+  static FDSL_MEMBER Int select(Mask where, Int a, Int b) {
+    return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(b), _mm256_castsi256_ps(a), where));
+  }
+  static FDSL_MEMBER uint32_t bits(Mask a) { return _mm256_movemask_ps(a); }
+  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
+  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
+    const uint32_t named = bits(where);
+    const __m128i order = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(NAMED_LANES.order[named]));
+    store(to, _mm256_permutevar8x32_epi32(a, _mm256_cvtepu8_epi32(order)));
+    return __builtin_popcount(named);
+  }
+
   // The lowest three bits, for a Table.
   static FDSL_MEMBER Index index(Int a) { return a; }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
@@ -124,38 +160,6 @@ struct Avx2 {
   }
   static FDSL_MEMBER void finish_streams() { _mm_sfence(); }
 
-  static FDSL_MEMBER Float subtract(Float a, Float b) { return _mm256_sub_ps(a, b); }
-  static FDSL_MEMBER Float to_float(Int a) { return _mm256_cvtepi32_ps(a); }
-  static FDSL_MEMBER Int subtract(Int a, Int b) { return _mm256_sub_epi32(a, b); }
-  static FDSL_MEMBER Int bit_and(Int a, Int b) { return _mm256_and_si256(a, b); }
-  static FDSL_MEMBER Int bit_or(Int a, Int b) { return _mm256_or_si256(a, b); }
-  static FDSL_MEMBER Int absolute(Int a) { return _mm256_abs_epi32(a); }
-  static FDSL_MEMBER Int minimum(Int a, Int b) { return _mm256_min_epi32(a, b); }
-  static FDSL_MEMBER Int maximum(Int a, Int b) { return _mm256_max_epi32(a, b); }
-  // The high half of the product of unsigned numbers.
-  static FDSL_MEMBER Int multiply_high(Int a, Int b) {
-    const __m256i even = _mm256_srli_epi64(_mm256_mul_epu32(a, b), 32);
-    const __m256i odd = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), _mm256_srli_epi64(b, 32));
-    return _mm256_blend_epi32(even, odd, 0xAA);
-  }
-  // Of a mask only the sign bits count.
-  static FDSL_MEMBER Mask negative(Int a) { return _mm256_castsi256_ps(a); }
-  // Of unsigned numbers.
-  static FDSL_MEMBER Mask below(Int a, Int b) {
-    const __m256i lowest = _mm256_set1_epi32(INT32_MIN);
-    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_xor_si256(b, lowest), _mm256_xor_si256(a, lowest)));
-  }
-  static FDSL_MEMBER Int select(Mask where, Int a, Int b) {
-    return _mm256_castps_si256(_mm256_blendv_ps(_mm256_castsi256_ps(b), _mm256_castsi256_ps(a), where));
-  }
-  static FDSL_MEMBER uint32_t bits(Mask a) { return _mm256_movemask_ps(a); }
-  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
-  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
-    const uint32_t named = bits(where);
-    const __m128i order = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(NAMED_LANES.order[named]));
-    store(to, _mm256_permutevar8x32_epi32(a, _mm256_cvtepu8_epi32(order)));
-    return __builtin_popcount(named);
-  }
   // Slopes of lattice points modulo 256, picked from registers, because a gather may cost ten times as much (where the
   // processor guards it): a nibble of 32 words, then 1 to 8, or -1.
   struct Slopes {

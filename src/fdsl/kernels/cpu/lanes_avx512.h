@@ -49,25 +49,36 @@ struct Avx512 {
     _mm512_storeu_ps(to + 16, merge(second, from0, from1));
     _mm512_storeu_ps(to + 32, merge(third, from2, from0));
   }
+
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return _mm512_fmadd_ps(a, b, c); }
   static FDSL_MEMBER Float add(Float a, Float b) { return _mm512_add_ps(a, b); }
+  static FDSL_MEMBER Float subtract(Float a, Float b) { return _mm512_sub_ps(a, b); }
   static FDSL_MEMBER Float multiply(Float a, Float b) { return _mm512_mul_ps(a, b); }
   static FDSL_MEMBER Float divide(Float a, Float b) { return _mm512_div_ps(a, b); }
+  static FDSL_MEMBER Float floor(Float a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
   static FDSL_MEMBER Float minimum(Float a, Float b) { return _mm512_min_ps(a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return _mm512_max_ps(a, b); }
-  static FDSL_MEMBER Mask at_least(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
-  static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
-    return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(a, low, _CMP_GE_OQ), a, high, _CMP_LE_OQ);
-  }
-  static FDSL_MEMBER Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return _mm512_mask_min_ps(b, where, a, b); }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return _mm512_mask_max_ps(b, where, a, b); }
-  static FDSL_MEMBER Float floor(Float a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC); }
   static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) { return _mm512_mask_add_ps(b, where, a, b); }
   static FDSL_MEMBER Int truncate(Float a) { return _mm512_cvttps_epi32(a); }
-  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm512_xor_si512(a, b); }
+  static FDSL_MEMBER Float to_float(Int a) { return _mm512_cvtepi32_ps(a); }
+
   static FDSL_MEMBER Int add(Int a, Int b) { return _mm512_add_epi32(a, b); }
+  static FDSL_MEMBER Int subtract(Int a, Int b) { return _mm512_sub_epi32(a, b); }
   static FDSL_MEMBER Int multiply(Int a, Int b) { return _mm512_mullo_epi32(a, b); }
+  static FDSL_MEMBER Int minimum(Int a, Int b) { return _mm512_min_epi32(a, b); }
+  static FDSL_MEMBER Int maximum(Int a, Int b) { return _mm512_max_epi32(a, b); }
+  // The high half of the product of unsigned numbers.
+  static FDSL_MEMBER Int multiply_high(Int a, Int b) {
+    const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32);
+    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
+    return _mm512_mask_blend_epi32(0xAAAA, even, odd);
+  }
+  static FDSL_MEMBER Int absolute(Int a) { return _mm512_abs_epi32(a); }
+  static FDSL_MEMBER Int bit_and(Int a, Int b) { return _mm512_and_si512(a, b); }
+  static FDSL_MEMBER Int bit_or(Int a, Int b) { return _mm512_or_si512(a, b); }
+  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return _mm512_xor_si512(a, b); }
   template <int N>
   static FDSL_MEMBER Int shift_left(Int a) {
     return _mm512_slli_epi32(a, N);
@@ -76,6 +87,23 @@ struct Avx512 {
   static FDSL_MEMBER Int shift_right(Int a) {
     return _mm512_srli_epi32(a, N);
   }
+
+  static FDSL_MEMBER Mask at_least(Float a, Float b) { return _mm512_cmp_ps_mask(a, b, _CMP_GE_OQ); }
+  static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
+    return _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(a, low, _CMP_GE_OQ), a, high, _CMP_LE_OQ);
+  }
+  static FDSL_MEMBER Mask negative(Int a) { return _mm512_movepi32_mask(a); }
+  // Of unsigned numbers.
+  static FDSL_MEMBER Mask below(Int a, Int b) { return _mm512_cmplt_epu32_mask(a, b); }
+  static FDSL_MEMBER Mask both(Mask a, Mask b) { return static_cast<Mask>(a & b); }
+  static FDSL_MEMBER Int select(Mask where, Int a, Int b) { return _mm512_mask_blend_epi32(where, b, a); }
+  static FDSL_MEMBER uint32_t bits(Mask a) { return a; }
+  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
+  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
+    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(where, a));
+    return __builtin_popcount(where);
+  }
+
   // The lowest three bits, for a Table.
   static FDSL_MEMBER Index index(Int a) { return a; }
   static FDSL_MEMBER Index pick(Int r, const IntTable& threshold, const IntTable& alias) {
@@ -97,30 +125,6 @@ struct Avx512 {
   }
   static FDSL_MEMBER void finish_streams() { _mm_sfence(); }
 
-  static FDSL_MEMBER Float subtract(Float a, Float b) { return _mm512_sub_ps(a, b); }
-  static FDSL_MEMBER Float to_float(Int a) { return _mm512_cvtepi32_ps(a); }
-  static FDSL_MEMBER Int subtract(Int a, Int b) { return _mm512_sub_epi32(a, b); }
-  static FDSL_MEMBER Int bit_and(Int a, Int b) { return _mm512_and_si512(a, b); }
-  static FDSL_MEMBER Int bit_or(Int a, Int b) { return _mm512_or_si512(a, b); }
-  static FDSL_MEMBER Int absolute(Int a) { return _mm512_abs_epi32(a); }
-  static FDSL_MEMBER Int minimum(Int a, Int b) { return _mm512_min_epi32(a, b); }
-  static FDSL_MEMBER Int maximum(Int a, Int b) { return _mm512_max_epi32(a, b); }
-  // The high half of the product of unsigned numbers.
-  static FDSL_MEMBER Int multiply_high(Int a, Int b) {
-    const __m512i even = _mm512_srli_epi64(_mm512_mul_epu32(a, b), 32);
-    const __m512i odd = _mm512_mul_epu32(_mm512_srli_epi64(a, 32), _mm512_srli_epi64(b, 32));
-    return _mm512_mask_blend_epi32(0xAAAA, even, odd);
-  }
-  static FDSL_MEMBER Mask negative(Int a) { return _mm512_movepi32_mask(a); }
-  // Of unsigned numbers.
-  static FDSL_MEMBER Mask below(Int a, Int b) { return _mm512_cmplt_epu32_mask(a, b); }
-  static FDSL_MEMBER Int select(Mask where, Int a, Int b) { return _mm512_mask_blend_epi32(where, b, a); }
-  static FDSL_MEMBER uint32_t bits(Mask a) { return a; }
-  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
-  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
-    _mm512_storeu_si512(to, _mm512_maskz_compress_epi32(where, a));
-    return __builtin_popcount(where);
-  }
   // Slopes of lattice points modulo 256, picked from registers: a nibble of 32 words, then a number of 16.
   struct Slopes {
     __m512i low, high;

@@ -38,30 +38,44 @@ struct Neon {
   static FDSL_MEMBER void store(float* to, Float v) { vst1q_f32(to, v); }
   // x0 y0 z0 x1 y1 z1 ... of a whole register each.
   static FDSL_MEMBER void store_points(float* to, Float x, Float y, Float z) { vst3q_f32(to, {{x, y, z}}); }
+
   static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return vfmaq_f32(c, a, b); }
   static FDSL_MEMBER Float add(Float a, Float b) { return vaddq_f32(a, b); }
+  static FDSL_MEMBER Float subtract(Float a, Float b) { return vsubq_f32(a, b); }
   static FDSL_MEMBER Float multiply(Float a, Float b) { return vmulq_f32(a, b); }
   static FDSL_MEMBER Float divide(Float a, Float b) { return vdivq_f32(a, b); }
+  static FDSL_MEMBER Float floor(Float a) { return vrndmq_f32(a); }
   // NEON's own minimum and maximum hand a NaN on; a comparison and a selection do not.
   static FDSL_MEMBER Float minimum(Float a, Float b) { return vbslq_f32(vcltq_f32(a, b), a, b); }
   static FDSL_MEMBER Float maximum(Float a, Float b) { return vbslq_f32(vcgtq_f32(a, b), a, b); }
-  static FDSL_MEMBER Mask at_least(Float a, Float b) { return vcgeq_f32(a, b); }
-  static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
-    return vandq_u32(vcgeq_f32(a, low), vcleq_f32(a, high));
-  }
-  static FDSL_MEMBER Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
   static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) {
     return vbslq_f32(vandq_u32(where, vcltq_f32(a, b)), a, b);
   }
   static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) {
     return vbslq_f32(vandq_u32(where, vcgtq_f32(a, b)), a, b);
   }
-  static FDSL_MEMBER Float floor(Float a) { return vrndmq_f32(a); }
   static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) { return vbslq_f32(where, vaddq_f32(a, b), b); }
   static FDSL_MEMBER Int truncate(Float a) { return vreinterpretq_u32_s32(vcvtq_s32_f32(a)); }
-  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return veorq_u32(a, b); }
+  static FDSL_MEMBER Float to_float(Int a) { return vcvtq_f32_s32(vreinterpretq_s32_u32(a)); }
+
   static FDSL_MEMBER Int add(Int a, Int b) { return vaddq_u32(a, b); }
+  static FDSL_MEMBER Int subtract(Int a, Int b) { return vsubq_u32(a, b); }
   static FDSL_MEMBER Int multiply(Int a, Int b) { return vmulq_u32(a, b); }
+  static FDSL_MEMBER Int minimum(Int a, Int b) {
+    return vreinterpretq_u32_s32(vminq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b)));
+  }
+  static FDSL_MEMBER Int maximum(Int a, Int b) {
+    return vreinterpretq_u32_s32(vmaxq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b)));
+  }
+  // The high half of the product of unsigned numbers.
+  static FDSL_MEMBER Int multiply_high(Int a, Int b) {
+    const uint64x2_t low = vmull_u32(vget_low_u32(a), vget_low_u32(b)), high = vmull_high_u32(a, b);
+    return vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high));
+  }
+  static FDSL_MEMBER Int absolute(Int a) { return vreinterpretq_u32_s32(vabsq_s32(vreinterpretq_s32_u32(a))); }
+  static FDSL_MEMBER Int bit_and(Int a, Int b) { return vandq_u32(a, b); }
+  static FDSL_MEMBER Int bit_or(Int a, Int b) { return vorrq_u32(a, b); }
+  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return veorq_u32(a, b); }
   template <int N>
   static FDSL_MEMBER Int shift_left(Int a) {
     return vshlq_n_u32(a, N);
@@ -70,6 +84,28 @@ struct Neon {
   static FDSL_MEMBER Int shift_right(Int a) {
     return vshrq_n_u32(a, N);
   }
+
+  static FDSL_MEMBER Mask at_least(Float a, Float b) { return vcgeq_f32(a, b); }
+  static FDSL_MEMBER Mask between(Float low, Float a, Float high) {
+    return vandq_u32(vcgeq_f32(a, low), vcleq_f32(a, high));
+  }
+  static FDSL_MEMBER Mask negative(Int a) { return vcltzq_s32(vreinterpretq_s32_u32(a)); }
+  // Of unsigned numbers.
+  static FDSL_MEMBER Mask below(Int a, Int b) { return vcltq_u32(a, b); }
+  static FDSL_MEMBER Mask both(Mask a, Mask b) { return vandq_u32(a, b); }
+  static FDSL_MEMBER Int select(Mask where, Int a, Int b) { return vbslq_u32(where, a, b); }
+  static FDSL_MEMBER uint32_t bits(Mask a) {
+    const uint32_t lanes[4] = {1, 2, 4, 8};
+    return vaddvq_u32(vandq_u32(a, vld1q_u32(lanes)));
+  }
+  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
+  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
+    uint32_t value[WIDTH], count = 0;
+    store(value, a);
+    for (uint32_t left = bits(where); left; left &= left - 1) to[count++] = value[__builtin_ctz(left)];
+    return count;
+  }
+
   static FDSL_MEMBER Index positions(Int slot) {
     return vreinterpretq_u8_u32(vaddq_u32(vmulq_u32(slot, vdupq_n_u32(0x04040404u)), vdupq_n_u32(0x03020100u)));
   }
@@ -86,38 +122,6 @@ struct Neon {
   static FDSL_MEMBER void stream(uint64_t bits, uint8_t value, uint8_t* to) { spread_bits(bits, value, to); }
   static FDSL_MEMBER void finish_streams() {}
 
-  static FDSL_MEMBER Float subtract(Float a, Float b) { return vsubq_f32(a, b); }
-  static FDSL_MEMBER Float to_float(Int a) { return vcvtq_f32_s32(vreinterpretq_s32_u32(a)); }
-  static FDSL_MEMBER Int subtract(Int a, Int b) { return vsubq_u32(a, b); }
-  static FDSL_MEMBER Int bit_and(Int a, Int b) { return vandq_u32(a, b); }
-  static FDSL_MEMBER Int bit_or(Int a, Int b) { return vorrq_u32(a, b); }
-  static FDSL_MEMBER Int absolute(Int a) { return vreinterpretq_u32_s32(vabsq_s32(vreinterpretq_s32_u32(a))); }
-  static FDSL_MEMBER Int minimum(Int a, Int b) {
-    return vreinterpretq_u32_s32(vminq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b)));
-  }
-  static FDSL_MEMBER Int maximum(Int a, Int b) {
-    return vreinterpretq_u32_s32(vmaxq_s32(vreinterpretq_s32_u32(a), vreinterpretq_s32_u32(b)));
-  }
-  // The high half of the product of unsigned numbers.
-  static FDSL_MEMBER Int multiply_high(Int a, Int b) {
-    const uint64x2_t low = vmull_u32(vget_low_u32(a), vget_low_u32(b)), high = vmull_high_u32(a, b);
-    return vuzp2q_u32(vreinterpretq_u32_u64(low), vreinterpretq_u32_u64(high));
-  }
-  static FDSL_MEMBER Mask negative(Int a) { return vcltzq_s32(vreinterpretq_s32_u32(a)); }
-  // Of unsigned numbers.
-  static FDSL_MEMBER Mask below(Int a, Int b) { return vcltq_u32(a, b); }
-  static FDSL_MEMBER Int select(Mask where, Int a, Int b) { return vbslq_u32(where, a, b); }
-  static FDSL_MEMBER uint32_t bits(Mask a) {
-    const uint32_t lanes[4] = {1, 2, 4, 8};
-    return vaddvq_u32(vandq_u32(a, vld1q_u32(lanes)));
-  }
-  // The lanes named, one after the other; returns their number. Up to WIDTH words are written.
-  static FDSL_MEMBER uint32_t compress(Mask where, Int a, uint32_t* to) {
-    uint32_t value[WIDTH], count = 0;
-    store(value, a);
-    for (uint32_t left = bits(where); left; left &= left - 1) to[count++] = value[__builtin_ctz(left)];
-    return count;
-  }
   // Slopes of lattice points modulo 256.
   struct Slopes {
     FDSL_MEMBER Float operator[](Int point) const {

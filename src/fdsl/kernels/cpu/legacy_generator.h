@@ -50,6 +50,12 @@ WIDEST void choose(const double* draws, const double* sums, int maps, int count,
     for (int i = 0; i < count; ++i) chosen[i] += draws[i] > sums[j];
 }
 
+WIDEST int most_chosen(const uint8_t* chosen, int count) {
+  uint8_t most = 0;
+  for (int i = 0; i < count; ++i) most = chosen[i] > most ? chosen[i] : most;
+  return most;
+}
+
 // The next words of the generator; returns its new position.
 inline int next_words(uint32_t* key, int at, int count, uint32_t* words) {
   for (int i = 0, taken; i < count; i += taken, at += taken) {

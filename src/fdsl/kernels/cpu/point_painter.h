@@ -44,6 +44,22 @@ FDSL_INLINE void walk(const System& system, const uint32_t* seeds, int points, E
   }
 }
 
+// Cells of points, clamped to the ring around the window's rectangle; a NaN goes there too.
+template <class V>
+struct Clamp {
+  typename V::Float u0, u1, v0, v1;
+
+  explicit FDSL_MEMBER Clamp(const Window& w)
+      : u0(V::set(static_cast<float>(w.u0 + MARGIN - 1))),
+        u1(V::set(static_cast<float>(w.u1 + MARGIN))),
+        v0(V::set(static_cast<float>(w.v0 + MARGIN - 1))),
+        v1(V::set(static_cast<float>(w.v1 + MARGIN))) {}
+  FDSL_MEMBER typename V::Int column(typename V::Float x) const {
+    return V::truncate(V::minimum(V::maximum(x, u0), u1));
+  }
+  FDSL_MEMBER typename V::Int row(typename V::Float y) const { return V::truncate(V::minimum(V::maximum(y, v0), v1)); }
+};
+
 template <class V, class Model>
 struct Painter {
   using Float = typename V::Float;
@@ -59,24 +75,15 @@ struct Painter {
 
   explicit FDSL_MEMBER Painter(const PointTask<typename Model::Instance>& task) : spec(*task.spec), model(task) {
     const Key& it = *task.instance;
-    for (uint32_t j = 0; j < TRAJECTORIES; ++j) {
-      const Words r = keyed_words(spec.seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j);
-      seeds[j] = nonzero(r.word[0]);
-      stamp_seeds[j] = nonzero(r.word[1]);
+    for (uint32_t j = 0; j < TRAJECTORIES; j += W) {
+      Int word[4];
+      keyed_words<V>(spec.seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, j, word);
+      V::store(seeds + j, word[0]);
+      V::store(stamp_seeds + j, word[1]);
     }
+    for (uint32_t& seed : seeds) seed = nonzero(seed);
+    for (uint32_t& seed : stamp_seeds) seed = nonzero(seed);
   }
-
-  // Cells of points, clamped to the ring around the window's rectangle; a NaN goes there too.
-  struct Clamp {
-    Float u0, u1, v0, v1;
-    explicit FDSL_MEMBER Clamp(const Window& w)
-        : u0(V::set(static_cast<float>(w.u0 + MARGIN - 1))),
-          u1(V::set(static_cast<float>(w.u1 + MARGIN))),
-          v0(V::set(static_cast<float>(w.v0 + MARGIN - 1))),
-          v1(V::set(static_cast<float>(w.v1 + MARGIN))) {}
-    FDSL_MEMBER Int column(Float x) const { return V::truncate(V::minimum(V::maximum(x, u0), u1)); }
-    FDSL_MEMBER Int row(Float y) const { return V::truncate(V::minimum(V::maximum(y, v0), v1)); }
-  };
 
   // The hit pixels, one bit each; the grid's stride is a multiple of 64. What `bits` holds comes after it in memory.
   //
@@ -107,7 +114,7 @@ struct Painter {
   FDSL_MEMBER void hit_cells(const Window& w, const Grid& grid, int points, Hit hit) const {
     const System placed = model.placed(w);
     const Maps maps(placed);
-    const Clamp clamp(w);
+    const Clamp<V> clamp(w);
     const Int row_factor = V::set(grid.row_factor), column_xor = V::set(grid.column_xor);
     const Int origin = V::set(grid.origin);
     const auto cell = [&](const Trajectories& t) __attribute__((always_inline)) {
@@ -175,7 +182,7 @@ struct Painter {
     if (w.u0 >= w.u1 || w.v0 >= w.v1) return;
     const System placed = model.placed(w);
     const Maps maps(placed);
-    const Clamp clamp(w);
+    const Clamp<V> clamp(w);
     constexpr int N = TRAJECTORIES / W;
     Trajectories t[N];
     Int stamp[N];

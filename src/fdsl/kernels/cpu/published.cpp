@@ -8,7 +8,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 #include <stdexcept>
 #include <vector>
@@ -19,6 +18,7 @@
 namespace nb = nanobind;
 using fdsl::choose_next;
 using fdsl::FloatingPointMode;
+using fdsl::most_chosen;
 
 namespace {
 
@@ -200,13 +200,14 @@ void draw(Lane& lane, int steps, int needed) {
 
 void judge(const std::vector<System>& systems, int needed, uint8_t* accepted) {
   const std::unique_ptr<Lane[]> lanes(new Lane[LANES]());
-  for (int j = 0; j < LANES; ++j) lanes[j].chosen = systems[0].chosen;  // an idle lane steps along
+  const std::vector<uint8_t> first_map(systems[0].points);
+  for (int j = 0; j < LANES; ++j) lanes[j].chosen = first_map.data();  // an idle lane steps along
   for (size_t next = 0;;) {
     int steps = 0;
     for (int j = 0; j < LANES; ++j) {
       while (!lanes[j].system && next < systems.size()) {
         const System& system = systems[next];
-        if (std::memchr(system.chosen, system.maps, system.points))
+        if (most_chosen(system.chosen, system.points) >= system.maps)
           accepted[next] = fills(system, needed);
         else
           start(lanes[j], system, accepted + next);

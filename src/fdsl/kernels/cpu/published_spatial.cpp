@@ -154,6 +154,9 @@ void bind_published_spatial(nb::module_& module) {
         if (maps.shape(0) != count || chosen.shape(0) != count || out.shape(0) != count || chosen.shape(1) < 2)
           throw std::invalid_argument("arrays do not fit together");
         const int steps = static_cast<int>(chosen.shape(1)) - 1;
+        for (size_t i = 0; i < count; ++i)
+          if (most_chosen(chosen.data() + i * chosen.shape(1), steps) > std::clamp(maps.data()[i], 0, MOST_MAPS))
+            throw std::invalid_argument("a step's map is not in its system");
         const nb::gil_scoped_release release;
         const FloatingPointMode mode;
         std::vector<Walk> walks(LANES);

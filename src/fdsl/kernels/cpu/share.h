@@ -28,6 +28,7 @@ void share(size_t count, int threads, size_t scratch_words, Work work) {
       work(i, &scratch[thread * scratch_words]);
   };
   std::vector<std::thread> others;
+  others.reserve(wanted);
   try {
     for (size_t thread = 1; thread < wanted; ++thread) others.emplace_back(run, thread);
   } catch (const std::system_error&) {

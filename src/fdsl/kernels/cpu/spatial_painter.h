@@ -131,7 +131,7 @@ SpatialMeasurement measure_spatial(const SpatialTask& task, float least) {
   };
   seed(0, FIRST);
   const float far = __builtin_inff();
-  const Float zero = V::set(0.0f), minus_one = V::set(-1.0f);
+  const Float zero = V::set(0.0f);
   // Seen from the start, which lies on the attractor: squares of small numbers lose little.
   const Float x0 = V::set(system.start[0]), y0 = V::set(system.start[1]), z0 = V::set(system.start[2]);
   Float low = V::set(far), high = V::set(-far);
@@ -143,7 +143,7 @@ SpatialMeasurement measure_spatial(const SpatialTask& task, float least) {
   const auto each = [&](const typename Model::Trajectories& t, int g) __attribute__((always_inline)) {
     low = V::minimum(t.z, V::minimum(t.y, V::minimum(t.x, low)));
     high = V::maximum(t.z, V::maximum(t.y, V::maximum(t.x, high)));
-    const Float at[3] = {V::fma(minus_one, x0, t.x), V::fma(minus_one, y0, t.y), V::fma(minus_one, z0, t.z)};
+    const Float at[3] = {V::subtract(t.x, x0), V::subtract(t.y, y0), V::subtract(t.z, z0)};
     for (int axis = 0; axis < 3; ++axis) {
       sum[g][axis] = V::add(at[axis], sum[g][axis]);
       square[g][axis] = V::fma(at[axis], at[axis], square[g][axis]);

@@ -1,9 +1,12 @@
 // Random iteration of a 2D iterated function system, by the "chaos game" (Barnsley, Fractals Everywhere, 1988),
 // over any lane type: float on a GPU thread or in portable C++, or a register of 4, 8 or 16 floats (cpu/lanes_*.h).
 //
-// A lane type V gives:
+// A lane type V (cpu/lanes_portable.h says what each member does) gives:
 //   V::WIDTH; V::Float, V::Int: registers; V::Table: eight values, looked up by the low three bits of an index
-//   fma, minimum, maximum (the second operand where either is NaN), truncate, shift_left<n>, shift_right<n>, ...
+//   arithmetic and comparisons of both; minimum and maximum give the second operand where either is NaN
+//
+// On a GPU thread j owns trajectory j; the block's own box, where the fit asks for it, is a walk and a reduction
+// before.
 #pragma once
 
 #include "picture.h"
@@ -43,7 +46,9 @@ FDSL_INLINE void set_probability(MapPick& pick, const double* probability, int m
   double running = 0.0;
   for (int i = 0; i < maps; ++i) {
     running += probability[i];
-    const int64_t upto = i + 1 == maps ? int64_t{1} << 32 : static_cast<int64_t>(running / total * 0x1p32 + 0.5);
+    double share = running / total;  // from 0 to 1, whatever a catalog that nobody read holds
+    share = share > 0.0 ? share < 1.0 ? share : 1.0 : 0.0;
+    const int64_t upto = i + 1 == maps ? int64_t{1} << 32 : static_cast<int64_t>(share * 0x1p32 + 0.5);
     weight[i] = upto - below;
     below = upto;
   }

@@ -1,4 +1,5 @@
 // Bezier curves, over any lane type: the control points of a picture's curves, and the way from them to pixels.
+// A GPU thread owns a point of a curve, then the piece that begins there; curves of several hues wait for each other.
 #pragma once
 
 #include "picture.h"

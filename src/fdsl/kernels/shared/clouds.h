@@ -1,5 +1,7 @@
 // Point clouds of systems in space, and scenes of them on a floor: PC-FractalDB (Yamada et al., Point Cloud
 // Pre-training with Natural 3D Structures, CVPR 2022).
+// On a GPU thread j owns trajectory j, of the category's own and then of the partner's; a block keeps the points, and
+// reduces their ends, then their sums in whole numbers, before it writes them.
 #pragma once
 
 #include "camera.h"
@@ -67,7 +69,7 @@ FDSL_INLINE uint32_t poisson5(uint32_t word) {
 FDSL_INLINE uint32_t partner_of(const CloudSpec& spec, const CloudInstance& it) {
   if (spec.categories < 2) return it.category;
   const uint32_t word = keyed_words(spec.seed, it.category, it.number, it.epoch, PURPOSE_INSTANCE, 0, 0).word[0];
-  const uint32_t other = static_cast<uint32_t>(static_cast<uint64_t>(word) * (spec.categories - 1) >> 32);
+  const uint32_t other = below(word, spec.categories - 1);
   return other + (other >= it.category);
 }
 
@@ -86,8 +88,8 @@ FDSL_INLINE int place_objects(const SceneSpec& spec, uint32_t scene, uint32_t ep
     const Words shape = draw(i, 0), what = draw(i, 1);
     const double size = 0.75 + 0.5 * unit(shape.word[0]);
     const double width = size * (0.9 + 0.2 * unit(shape.word[1])), height = size * (0.9 + 0.2 * unit(shape.word[2]));
-    it.category = static_cast<uint32_t>(static_cast<uint64_t>(what.word[0]) * spec.categories >> 32);
-    it.number = static_cast<uint32_t>(static_cast<uint64_t>(what.word[1]) * spec.instances >> 32);
+    it.category = below(what.word[0], spec.categories);
+    it.number = below(what.word[1], spec.instances);
     it.epoch = epoch;
     it.boxed = 1;
     it.turns = shape.word[3];
@@ -98,7 +100,7 @@ FDSL_INLINE int place_objects(const SceneSpec& spec, uint32_t scene, uint32_t ep
     it.box[6] = static_cast<float>(static_cast<int32_t>(it.turns) * (6.283185307179586476925 * 0x1p-32));
     const auto radius = [](const CloudInstance& o) {
       const double x = o.box[3], y = o.box[4];
-      return 0.5 * __builtin_sqrt(x * x + y * y);
+      return 0.5 * square_root(x * x + y * y);
     };
     const double own_radius = radius(it) + CLEARANCE;
     bool placed = false;
@@ -128,6 +130,7 @@ struct CloudPart {
 };
 
 // The published normalisation: the least of all coordinates goes to -1, the largest to 1. x -> (x - low) * scale - 1
+// What is too small for that is one point.
 struct MinMax {
   float low, scale;
 };
@@ -138,7 +141,7 @@ FDSL_INLINE MinMax min_max(const CloudPart& part) {
     high = part.high[axis] > high ? part.high[axis] : high;
   }
   const double width = static_cast<double>(high) - static_cast<double>(low);
-  return {low, width > 0.0 ? static_cast<float>(2.0 / width) : 0.0f};
+  return {low, width > 0x1p-100 ? static_cast<float>(2.0 / width) : 0.0f};
 }
 
 // x, y, z of a part less its `low` -> xx x + xy y + tx, yx x + yy y + ty, zz z + tz

@@ -36,10 +36,6 @@ struct PlacedObject {
   int32_t unused;
 };
 
-FDSL_INLINE uint32_t below(uint32_t word, uint64_t count) {
-  return static_cast<uint32_t>(static_cast<uint64_t>(word) * count >> 32);
-}
-
 FDSL_INLINE int64_t common(int32_t first, int32_t first_side, int32_t second, int32_t second_side) {
   const int64_t low = first > second ? first : second;
   const int64_t first_end = first + first_side, second_end = second + second_side;

@@ -1,6 +1,7 @@
 // Radial contours: closed polylines whose vertices move along their own directions before each line, by noise (Kataoka
 // et al., Replacing Labeled Real-Image Datasets with Auto-Generated Contours, CVPR 2022: RCDB; Takashima et al., Visual
-// Atoms, CVPR 2023). A vertex depends on no other, so that a lane or a GPU thread owns one and steps it line by line.
+// Atoms, CVPR 2023). A vertex depends on no other, so that a lane or a GPU thread owns one and steps it line by line; a
+// block waits before and after it draws a line, because later lines cover earlier ones.
 #pragma once
 
 #include "noise.h"
@@ -60,7 +61,7 @@ FDSL_INLINE typename V::Float push(typename V::Int& state, typename V::Float gai
 // The palette's row of a line.
 FDSL_INLINE uint8_t line_shade(const ContourInstance& it, uint64_t seed, uint32_t line) {
   const Words r = keyed_words(seed, it.category, it.number, it.epoch, PURPOSE_TRAJECTORY, 0, line);
-  const uint32_t shade = static_cast<uint32_t>(static_cast<uint64_t>(r.word[2]) * it.shades >> 32);
+  const uint32_t shade = below(r.word[2], it.shades);
   return static_cast<uint8_t>((shade < 255 ? shade : 255) + it.first_shade);
 }
 

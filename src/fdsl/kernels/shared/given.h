@@ -1,5 +1,6 @@
 // Points and polylines that Python has worked out, one by one, and the coordinates of the pixels that a field is asked
 // for: what a user's own formula hands over. Placed in double, rounded product by product.
+// A GPU thread owns a point or a line; the last one that reaches a pixel wins, which a largest number decides.
 #pragma once
 
 #include "camera.h"

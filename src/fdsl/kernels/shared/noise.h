@@ -27,7 +27,7 @@ struct LatticeSlopes {
   uint32_t nibbles[32] = {};
   float slope_of_nibble[16] = {};
 
-  constexpr LatticeSlopes() {
+  FDSL_MEMBER constexpr LatticeSlopes() {
     for (int h = 0; h < 16; ++h) slope_of_nibble[h] = h & 8 ? -1.0f : 1.0f + (h & 7);
     for (int i = 0; i < 256; ++i) {
       slope[i] = slope_of_nibble[PERMUTATION[i] & 15];
@@ -35,7 +35,7 @@ struct LatticeSlopes {
     }
   }
 };
-constexpr LatticeSlopes LATTICE_SLOPES;
+FDSL_TABLE LatticeSlopes LATTICE_SLOPES;
 
 constexpr int32_t NOISE_RANGE = 10'000;
 constexpr double NOISE_SCALE = 0.4;

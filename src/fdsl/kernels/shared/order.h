@@ -41,7 +41,7 @@ FDSL_INLINE uint32_t mix(uint32_t h) {
 FDSL_INLINE uint64_t order_pass(const OrderKey& key, uint64_t value) {
   uint32_t left = static_cast<uint32_t>(value / key.base), right = static_cast<uint32_t>(value % key.base);
   for (int i = 0; i < ORDER_ROUNDS; ++i) {
-    const uint32_t step = static_cast<uint32_t>(static_cast<uint64_t>(mix(right ^ key.round[i])) * key.base >> 32);
+    const uint32_t step = below(mix(right ^ key.round[i]), key.base);
     uint32_t sum = left + step;
     sum -= sum >= key.base ? key.base : 0;
     left = right;

@@ -61,11 +61,12 @@ struct PerlinLattice {
     Int h = V::multiply(V::bit_xor(column, row), V::set(static_cast<int32_t>(0x85EBCA6Bu)));
     h = V::multiply(V::bit_xor(h, V::template shift_right<15>(h)), V::set(static_cast<int32_t>(0xC2B2AE35u)));
     const typename V::Index which = V::index(V::template shift_right<29>(h));
-    return V::fma(gradient_x[which], x, gradient_y[which] * y);
+    return V::fma(gradient_x[which], x, V::multiply(gradient_y[which], y));
   }
 
   static FDSL_MEMBER Float fade(Float t) {
-    return t * t * t * V::fma(t, V::fma(t, V::set(6.0f), V::set(-15.0f)), V::set(10.0f));
+    return V::multiply(V::multiply(V::multiply(t, t), t),
+                       V::fma(t, V::fma(t, V::set(6.0f), V::set(-15.0f)), V::set(10.0f)));
   }
 
   // The value at lattice coordinates. No picture reaches 2^20 of them, and no NaN or infinity gets past that.
@@ -76,12 +77,14 @@ struct PerlinLattice {
     const Int prime_x = V::set(static_cast<int32_t>(0x9E3779B1u)), prime_y = V::set(static_cast<int32_t>(0x85EBCA77u));
     const Int left = V::add(V::multiply(V::truncate(whole_x), prime_x), salt_x), right = V::add(left, prime_x);
     const Int top = V::add(V::multiply(V::truncate(whole_y), prime_y), salt_y), bottom = V::add(top, prime_y);
-    x = x - whole_x;
-    y = y - whole_y;
-    const Float a = corner(left, top, x, y), b = corner(right, top, x - one, y);
-    const Float c = corner(left, bottom, x, y - one), d = corner(right, bottom, x - one, y - one);
-    const Float across = fade(x), above = V::fma(across, b - a, a), below = V::fma(across, d - c, c);
-    return V::fma(fade(y), below - above, above);
+    x = V::subtract(x, whole_x);
+    y = V::subtract(y, whole_y);
+    const Float x1 = V::subtract(x, one), y1 = V::subtract(y, one);
+    const Float a = corner(left, top, x, y), b = corner(right, top, x1, y);
+    const Float c = corner(left, bottom, x, y1), d = corner(right, bottom, x1, y1);
+    const Float across = fade(x), upper = V::fma(across, V::subtract(b, a), a);
+    const Float lower = V::fma(across, V::subtract(d, c), c);
+    return V::fma(fade(y), V::subtract(lower, upper), upper);
   }
 
   // Zero is gray 128; the farthest values are 0 and 255.

@@ -15,6 +15,12 @@ enum View : int32_t { VIEW_FIT = 0, VIEW_CROP = 1, VIEW_RANDOM = 2 };
 struct Box {
   float x0, x1, y0, y1;
 };
+FDSL_INLINE void widen(Box& box, const Box& by) {
+  box.x0 = by.x0 < box.x0 ? by.x0 : box.x0;
+  box.x1 = by.x1 > box.x1 ? by.x1 : box.x1;
+  box.y0 = by.y0 < box.y0 ? by.y0 : box.y0;
+  box.y1 = by.y1 > box.y1 ? by.y1 : box.y1;
+}
 
 // x, y -> m00 x + m01 y + t0, m10 x + m11 y + t1
 struct Placement {
@@ -79,8 +85,8 @@ FDSL_INLINE Window place_window(const Spec& spec, const Key& it, double sx, doub
   if (spec.view == VIEW_CROP) {
     const Words r = keyed_words(spec.seed, it.category, it.instance, it.view_epoch, PURPOSE_VIEW, it.repeat, 0);
     const uint64_t room = spec.of - spec.size + 1;
-    w.left = static_cast<int32_t>(r.word[0] * room >> 32);
-    w.top = static_cast<int32_t>(r.word[1] * room >> 32);
+    w.left = below(r.word[0], room);
+    w.top = below(r.word[1], room);
   } else if (spec.view == VIEW_RANDOM) {
     const Words r = keyed_words(spec.seed, it.category, it.instance, it.view_epoch, PURPOSE_VIEW, it.repeat, 0);
     const Words q = keyed_words(spec.seed, it.category, it.instance, it.view_epoch, PURPOSE_VIEW, it.repeat, 1);
