@@ -178,7 +178,8 @@ class TestShow:
         monkeypatch.setattr("fdsl.contact_sheet.contact_sheet", lambda dataset, *_: shown.append(dataset) or _SHEET)
         run("show", "exfractaldb", "--categories", 1, "--out", "all.png")
         run("show", "exfractaldb", "--categories", 1, "--instances", 24, "--out", "two.png")
-        assert [len(dataset.instances) for dataset in shown] == [145 * 12, 24]
+        run("show", "pcfractaldb", "--categories", 1, "--out", "clouds.png")
+        assert [len(dataset.instances) for dataset in shown] == [145 * 12, 24, 1000]
 
     def test_options_of_a_family(self) -> None:
         for number, name in ((0, "plain.png"), (2000, "broken.png")):

@@ -411,7 +411,7 @@ def test_a_cloud_dataset_refuses(arguments: dict[str, Any], message: str, catalo
         ({"scenes": 0}, "scenes is 0"),
         ({"objects": 0}, "objects is 0"),
         ({"objects": 1001}, "objects is 1001; expected a whole number from 1 to 1,000"),
-        ({"points_per_object": 0}, "points is 0"),
+        ({"points_per_object": 0}, "points_per_object is 0"),
         ({"floor": 0}, "floor is 0; expected a side over 0"),
         ({"floor": float("inf")}, "floor is inf"),
         ({"instances": 2**32}, "instances is 4294967296"),

@@ -179,6 +179,21 @@ def test_broken_contours_are_lines_of_the_ground_across_the_picture(breaks: int)
         assert np.array_equal(broken[category][0][0], np.asarray(image))
 
 
+def test_broken_contours_leave_as_much_of_a_small_picture() -> None:
+    catalog = fdsl.search("rcdb", categories=40)
+
+    def kept(size: int) -> float:
+        drawn = [
+            (Dataset(catalog, 4, RenderSpec(size=size, options=options)).batch(range(160))[0] < 255).sum()
+            for options in ({"broken_contours": True}, {})
+        ]
+        return float(drawn[0] / drawn[1])
+
+    shares = [kept(size) for size in (64, 224, 512)]
+    assert min(shares) > 0.35
+    assert max(shares) < 0.5
+
+
 def test_equal_ways_to_say_broken_contours_have_equal_digests() -> None:
     catalog = fdsl.search("rcdb", categories=2)
 

@@ -224,3 +224,10 @@ def test_equal_views_have_equal_digests_however_their_numbers_came(catalog: fdsl
     ]
     digests = {fdsl.Dataset(catalog, 10, fdsl.RenderSpec(view=view)).digest for view in views}
     assert len(digests) == len(set(views)) == 1
+
+
+@pytest.mark.parametrize("kind", [Dataset, fdsl.clouds.CloudDataset, fdsl.clouds.SceneDataset])
+@pytest.mark.parametrize("catalog", ["fractaldb", None])
+def test_what_is_no_catalog_is_named(kind: type, catalog: object) -> None:
+    with pytest.raises(ValueError, match=f"^catalog is {catalog!r}; expected an fdsl.Catalog"):
+        kind(catalog)

@@ -63,7 +63,7 @@ DIGESTS = {
         "random view": "5ed97e798c6f3c4f",
         "random view, rotation": "37f111e5a2706afc",
         "fresh": "843c7fdd112fd694",
-        "broken contours": "61f6e639ae2125e1",
+        "broken contours": "e7bcfb0778a78c28",
     },
     "visualatom": {
         "gray": "11f8a5b41c7e7cda",

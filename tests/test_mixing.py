@@ -175,6 +175,8 @@ def test_it_is_exported_and_shown_part_by_part(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         ({"datasets": []}, "datasets is empty; expected at least one"),
+        ({"datasets": parts()[0]}, r"datasets is Dataset\(.*; expected several in a list"),
+        ({"datasets": None}, "datasets is None; expected several in a list"),
         ({"datasets": [parts()[0], 3]}, r"datasets\[1\] is int; expected an fdsl.Dataset"),
         ({"datasets": [parts()[0], Dataset(parts()[1].catalog, 1, RenderSpec(size=32))]}, r"draws \(1, 32, 32\), data"),
         ({"datasets": [Dataset(parts()[1].catalog, 1, SPEC, transform=str)]}, r"datasets\[0\] has a transform"),

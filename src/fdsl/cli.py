@@ -366,7 +366,7 @@ def show(
     if instances is not None:
         numbers = _range(instances, "--instances")
     else:
-        numbers = range(family.weight_rows * family.viewpoints if isinstance(family, ViewedFamily) else 1000)
+        numbers = range(max(1000, family.weight_rows * family.viewpoints) if isinstance(family, ViewedFamily) else 1000)
     dataset = fdsl.Dataset(catalog, numbers, spec, seed, labels=LABELS if labels else "class")
     sheet = contact_sheet(dataset, rows.stop if rows == range(rows.stop) else rows, columns)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -50,6 +50,8 @@ class _Clouds:
     """What both datasets have: categories in space, and how a cloud of one is drawn."""
 
     def __init__(self, catalog: Catalog, points: int, mix: float, seed: int, fresh: bool) -> None:
+        if not isinstance(catalog, Catalog):
+            raise ValueError(f"catalog is {catalog!r}; expected an fdsl.Catalog, of fdsl.search or fdsl.catalog")
         if catalog.family not in _FAMILIES:
             expected = " or ".join(_FAMILIES)
             raise ValueError(
@@ -259,6 +261,7 @@ class SceneDataset(_Clouds):
         seed: int = 0,
         fresh: bool = False,
     ) -> None:
+        _check_whole("points_per_object", points_per_object, MAX_POINTS)
         super().__init__(catalog, points_per_object, mix, seed, fresh)
         _check_whole("scenes", scenes, 2**32)
         _check_whole("objects", objects, MAX_OBJECTS)

@@ -205,6 +205,8 @@ class Dataset(IndexedPictures):
         labels: str | Collection[str] = "class",
         composition: Composition | None = None,
     ) -> None:
+        if not isinstance(catalog, Catalog):
+            raise ValueError(f"catalog is {catalog!r}; expected an fdsl.Catalog, of fdsl.search or fdsl.catalog")
         self.catalog = catalog
         self.seed = check_seed(seed)
         self.fresh = bool(fresh)

@@ -72,7 +72,9 @@ class MixedDataset(IndexedPictures):
         seed: int = 0,
         transform: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.datasets = list(datasets)
+        if not isinstance(datasets, (list, tuple)):  # a dataset would be walked, and drawn
+            raise ValueError(f"datasets is {datasets!r}; expected several in a list, such as [first, second]")
+        self.datasets: list[IndexedPictures] = list(datasets)
         _check_parts(self.datasets)
         self.seed, self.transform = check_seed(seed), transform
         spec = self.datasets[0].spec

@@ -109,7 +109,7 @@ class RenderSpec:
             time, and drops points outside. Other pixels, so part of the spec.
         view: None for the whole picture, or a `Crop` or `RandomView` of it.
         options: what only some families have; fractaldb, exfractaldb: {"instance_rule": "published"}; rcdb:
-            {"broken_contours": 1000}, lines in the ground's colour across the picture.
+            {"broken_contours": 1000}, lines in the ground's colour across a picture of 512 pixels, and in proportion.
 
     Raises:
         ValueError: an argument is out of its range, or two contradict each other.

@@ -130,14 +130,15 @@ class RCDB(_Contours):
         """The spec in gray where it says None.
 
         The option broken_contours, a number of lines or True for 1,000, draws so many lines in the ground's colour
-        across the finished picture.
+        across the finished picture of 512 pixels, and in proportion to the side across others: a line is one pixel wide
+        at every size, so that as many as published would leave next to nothing of a small picture.
         """
         if "broken_contours" not in spec.options:
             return self._completed(spec, {"broken_contours": ()})
         breaks = spec.options["broken_contours"]
-        whole = isinstance(breaks, (int, np.integer)) and 0 <= breaks <= _core.MAX_BREAKS
-        if not whole:
-            expected = f"True, or a number of lines from 0 to {_core.MAX_BREAKS}"
+        most = _core.MAX_BREAKS * PLANE // max(PLANE, spec.whole)
+        if not isinstance(breaks, (int, np.integer)) or not 0 <= breaks <= most:
+            expected = f"True, or a number of lines from 0 to {most}"
             raise ValueError(f"option broken_contours is {breaks!r}; expected {expected}")
         count = BROKEN_CONTOURS if breaks is True else int(breaks)
         # One way to say it, so that equal pictures have equal digests.
@@ -177,7 +178,7 @@ class RCDB(_Contours):
         records["gain"] *= 2
         words = self._words(instances, 1)
         records["axis"] = _whole(words[:, :1], 0, 100) * _real(words[:, 1:3], 1.0, 2.0)
-        records["breaks"] = spec.options.get("broken_contours", 0)
+        records["breaks"] = -(-spec.options.get("broken_contours", 0) * spec.whole // PLANE)  # rounded up
         return Contours(records)
 
 
