@@ -184,8 +184,8 @@ def test_it_learns(pretrain: Pretrain, dataset: fdsl.Dataset, tmp_path: Path) ->
 
 def test_a_run_can_have_a_time_instead_of_steps(pretrain: Pretrain, tmp_path: Path) -> None:
     report = pretrain(output=tmp_path / "run", steps=None, seconds=0.5)
-    assert report.steps > 1
-    assert 0.5 <= report.seconds < 5
+    assert report.steps >= 1
+    assert report.seconds >= 0.5
 
 
 @pytest.mark.parametrize(
