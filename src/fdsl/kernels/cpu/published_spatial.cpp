@@ -32,6 +32,7 @@ struct Walk {
   const uint8_t* chosen;    // the map of each step; `maps` where the published code takes the last point again
   Map maps[MOST_MAPS + 1];  // and the identity, for that
   std::vector<Point> points;
+  Point low, high;  // of the points that are numbers
 };
 
 void set_maps(Walk& walk, const double* affine, int maps) {
@@ -45,7 +46,11 @@ void set_maps(Walk& walk, const double* affine, int maps) {
 
 WIDEST void advance(Walk* walks, int steps) {
   typedef double Quad __attribute__((vector_size(32)));
-  Quad at[LANES] = {};
+  Quad at[LANES] = {}, low[LANES], high[LANES];
+  for (int lane = 0; lane < LANES; ++lane) {
+    low[lane] = at[lane] + INFINITY;
+    high[lane] = at[lane] - INFINITY;
+  }
   for (int i = 0; i < steps; ++i) {
 #pragma GCC unroll 4
     for (int lane = 0; lane < LANES; ++lane) {
@@ -53,28 +58,24 @@ WIDEST void advance(Walk* walks, int steps) {
       const Quad p = at[lane];
       const Quad x = {p[0], p[0], p[0], p[0]}, y = {p[1], p[1], p[1], p[1]}, z = {p[2], p[2], p[2], p[2]};
       at[lane] = ((x * map[0] + y * map[1]) + z * map[2]) + map[3];
+      low[lane] = at[lane] < low[lane] ? at[lane] : low[lane];
+      high[lane] = at[lane] > high[lane] ? at[lane] : high[lane];
       *reinterpret_cast<Quad*>(&walks[lane].points[i]) = at[lane];
     }
+  }
+  for (int lane = 0; lane < LANES; ++lane) {
+    *reinterpret_cast<Quad*>(&walks[lane].low) = low[lane];
+    *reinterpret_cast<Quad*>(&walks[lane].high) = high[lane];
   }
 }
 
 // Whether each axis has a greater variance than `least` once all coordinates together span 2. Where one is not finite,
 // the published code finds no number in the end, and rejects too.
-WIDEST bool spreads(const Point* points, int count, double least) {
+WIDEST bool spreads(const Walk& walk, int count, double least) {
   typedef double Quad __attribute__((vector_size(32)));
-  const Quad* all = reinterpret_cast<const Quad*>(points);
-  Quad lows[4], highs[4];
-  for (int k = 0; k < 4; ++k) lows[k] = highs[k] = all[0];
-  for (int i = 0; i < count; ++i) {
-    lows[i % 4] = all[i] < lows[i % 4] ? all[i] : lows[i % 4];
-    highs[i % 4] = all[i] > highs[i % 4] ? all[i] : highs[i % 4];
-  }
-  double low = lows[0][0], high = highs[0][0];
-  for (int k = 0; k < 4; ++k)
-    for (int axis = 0; axis < 3; ++axis) {
-      low = std::min(low, lows[k][axis]);
-      high = std::max(high, highs[k][axis]);
-    }
+  const Quad* all = reinterpret_cast<const Quad*>(walk.points.data());
+  const double low = std::min({walk.low.at[0], walk.low.at[1], walk.low.at[2]});
+  const double high = std::max({walk.high.at[0], walk.high.at[1], walk.high.at[2]});
   const double length = high - low;
   if (!std::isfinite(length) || !(length > 0.0)) return false;
   // Divided by a product, not each by itself: the variance differs in its last bits at most.
@@ -169,7 +170,7 @@ void bind_published_spatial(nb::module_& module) {
           }
           advance(walks.data(), steps);
           for (size_t lane = 0; lane < LANES && first + lane < count; ++lane)
-            out.data()[first + lane] = spreads(walks[lane].points.data(), steps, least);
+            out.data()[first + lane] = spreads(walks[lane], steps, least);
         }
       },
       nb::arg("affine").noconvert(), nb::arg("maps").noconvert(), nb::arg("chosen").noconvert(), nb::arg("least"),
