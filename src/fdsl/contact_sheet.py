@@ -98,8 +98,6 @@ def _with_labels(pixels: Images, target: Target) -> Image.Image:
 def _details(dataset: Dataset, number: int) -> list[str]:
     """What an instance number stands for, the longest wording first."""
     numbering = dataset.numbering(number)
-    words, letters = (
-        [f"{name} {value}" for name, value in numbering.items()],
-        [f"{name[0]}{value}" for name, value in numbering.items()],
-    )
-    return [", ".join(words), " ".join(letters), "/".join(map(str, numbering.values()))]
+    words = ", ".join(f"{name} {value}" for name, value in numbering.items())
+    letters = " ".join(f"{name[0]}{value}" for name, value in numbering.items())
+    return [words, letters, "/".join(map(str, numbering.values()))]
