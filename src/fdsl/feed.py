@@ -64,7 +64,7 @@ class Feed:
         drop_last: leave out the last batch if it is short.
         ahead: batches drawn before they are asked for.
         threads: of the rendering; None uses the processors there are.
-        rank, world_size: None asks torch.distributed, where it is initialised.
+        rank, world_size: None asks torch.distributed, else the launcher (torchrun, Open MPI, PMI, Slurm).
 
     Raises:
         ValueError: an argument is out of its range.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -10,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
 from fdsl.keyed import check_seed
+from fdsl.ranks import this_rank
 
 
 class EpochOrder:
@@ -64,7 +64,7 @@ class EpochBatches:
         shuffle_seed: keys the order; None keeps the dataset's own.
         repeats: how often each sample comes in an epoch (repeated augmentation), one after the other in the order.
         drop_last: leave out the last batch if it is short.
-        rank, world_size: None asks torch.distributed, where it is initialised.
+        rank, world_size: None asks torch.distributed, else the launcher (torchrun, Open MPI, PMI, Slurm).
 
     Iterated, it yields lists of (epoch, repeat, index), so that DataLoader workers that live on see each new epoch:
 
@@ -94,9 +94,11 @@ class EpochBatches:
                 raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
         if repeats > 4096:
             raise ValueError(f"repeats is {repeats}; expected at most 4096")
-        here, ranks = _distributed_rank()
-        self.rank = here if rank is None else rank
-        self.world_size = ranks if world_size is None else world_size
+        if rank is None or world_size is None:
+            here = this_rank()
+            rank = here.rank if rank is None else rank
+            world_size = here.world_size if world_size is None else world_size
+        self.rank, self.world_size = rank, world_size
         if not 0 <= self.rank < self.world_size:
             raise ValueError(f"rank is {self.rank} of world_size {self.world_size}; expected 0 <= rank < world_size")
         self.global_batch_size = global_batch_size or (batch_size or 0) * self.world_size
@@ -133,10 +135,3 @@ class EpochBatches:
             yield [
                 (self.epoch, repeat, index) for repeat, index in zip(repeats.tolist(), indices.tolist(), strict=True)
             ]
-
-
-def _distributed_rank() -> tuple[int, int]:
-    distributed = sys.modules.get("torch.distributed")
-    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()
