@@ -20,7 +20,7 @@ from fdsl.progress import Progress
 # of 2,500 probes the stationary ones stayed under 40 times, those with a positive Lyapunov exponent went over 10^8.
 _FARTHEST = 1000
 _BLOCK = 2048
-_CATEGORIES_AT_ONCE = 512
+_CATEGORIES_AT_ONCE = 128
 
 
 def search(
