@@ -196,6 +196,15 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(cache: Path) -> None:
     assert len(found) == 1000
 
 
+def test_a_user_without_a_home_gets_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(presets, "_cache_folder", homeless)
+    with pytest.warns(UserWarning, match="rcdb-1k is not kept, and is made anew each time: Could not determine home"):
+        assert catalog("rcdb-1k").path is None
+
+
 def test_a_cache_on_a_full_disk_costs_a_warning(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -106,6 +106,8 @@ def catalog(
 
 @dataclass(frozen=True)
 class _Preset:
+    """A name, with the setting of its parameter variations: how it is made, and where it is kept."""
+
     name: str
     variation: float | None
 
@@ -153,7 +155,7 @@ class _Preset:
     def _first_of_a_larger_one(self) -> Catalog | None:
         for name, (family, categories) in PRESETS.items():
             if family == self.family and categories > self.categories and self.name != _PUBLISHED:
-                with contextlib.suppress(OSError, ValueError):
+                with contextlib.suppress(OSError, ValueError, RuntimeError):
                     return head(_Preset(name, self.variation).load(verify=True), self.categories)
         return None
 
