@@ -8,7 +8,6 @@ import os
 import pickle
 import subprocess
 import sys
-import threading
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -20,7 +19,7 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fdsl import candidates, catalogs, presets, published
+from fdsl import candidates, catalogs
 from fdsl.catalogs import Catalog
 from fdsl.presets import catalog
 
@@ -488,129 +487,7 @@ def test_to_csv_takes_a_new_or_an_empty_folder_only(tmp_path: Path) -> None:
     assert sorted(os.listdir(tmp_path)) == ["empty", "file"]
 
 
-# Names
-
-
-@pytest.fixture
-def searches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """An empty cache folder and a search of no time; one entry per search that was made."""
-    calls: list[int] = []
-
-    def search(categories: int = 1000, progress: Callable[[int, int], None] | None = None) -> dict[str, np.ndarray]:
-        calls.append(categories)
-        if progress:
-            progress(1000, 42_655)
-        return systems(3)
-
-    monkeypatch.setenv("FDSL_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(published, "search", search)
-    monkeypatch.setattr(presets, "make_catalog", made)
-    return calls
-
-
-def cached_file(tmp_path: Path) -> Path:
-    (file,) = (tmp_path / "cache").glob("*.safetensors")
-    return file
-
-
-def test_the_published_set_is_made_once_a_variation(tmp_path: Path, searches: list[int]) -> None:
-    seen: list[tuple[str, int, int]] = []
-    first = catalog("fractaldb-1k", progress=lambda *state: seen.append(state))
-    assert seen == [("searching", 1000, 1000)]
-    assert catalog("fractaldb-1k") == first
-    assert first.path == cached_file(tmp_path)
-    assert searches == [1000]
-    other = catalog("fractaldb-1k", variation=0.2)
-    assert (other.variation, searches) == (0.2, [1000, 1000])
-    with pytest.raises(ValueError, match=r"variation is 0\.6; expected"):
-        catalog("fractaldb-1k", variation=0.6)
-    assert len(searches) == 2
-    assert not list((tmp_path / "cache").glob("*.partial"))
-
-
-def test_a_damaged_cached_file_is_made_anew(tmp_path: Path, searches: list[int]) -> None:
-    first = catalog("fractaldb-1k")
-    os.truncate(cached_file(tmp_path), 1000)
-    with pytest.warns(UserWarning, match="made anew"):
-        assert catalog("fractaldb-1k") == first
-    assert len(searches) == 2
-    assert catalog("fractaldb-1k") == first
-    assert len(searches) == 2
-
-
-def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path, searches: list[int]) -> None:
-    (tmp_path / "cache").write_text("a file, not a folder")
-    with pytest.warns(UserWarning, match="made anew each time"):
-        found = catalog("fractaldb-1k")
-    assert found.path is None
-    assert len(found) == 3
-
-
-def test_a_cache_on_a_full_disk_costs_a_warning(
-    tmp_path: Path, searches: list[int], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.warns(UserWarning, match="No space left"):
-        assert len(catalog("fractaldb-1k")) == 3
-    assert [file.suffix for file in (tmp_path / "cache").iterdir()] == [".lock"]
-
-
-HOLD = """
-import fcntl, sys, time
-lock = open(sys.argv[1], "ab")
-fcntl.flock(lock, fcntl.LOCK_EX)
-print("held", flush=True)
-time.sleep(60)
-"""
-
-
-def test_a_second_process_waits_until_the_first_is_gone(
-    tmp_path: Path, searches: list[int], capfd: pytest.CaptureFixture[str]
-) -> None:
-    catalog("fractaldb-1k")
-    file = cached_file(tmp_path)
-    file.unlink()
-    with subprocess.Popen([sys.executable, "-c", HOLD, file.with_suffix(".lock")], stdout=subprocess.PIPE) as holder:
-        try:
-            assert holder.stdout is not None
-            assert holder.stdout.readline() == b"held\n"
-            threading.Timer(0.3, holder.kill).start()
-            assert len(catalog("fractaldb-1k")) == 3
-        finally:
-            holder.kill()
-    assert f"waiting for another process, which makes {file}" in capfd.readouterr().err
-    assert file.exists()
-
-
-def test_processes_at_once_make_it_once(tmp_path: Path, searches: list[int]) -> None:
-    threads = [threading.Thread(target=catalog, args=["fractaldb-1k"]) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(searches) == 1
-
-
-@pytest.mark.parametrize(
-    ("environment", "folder"),
-    [
-        ({"FDSL_CACHE": "/f", "XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/f"),
-        ({"XDG_CACHE_HOME": "/x", "HOME": "/h"}, "/x/fdsl"),
-        ({"XDG_CACHE_HOME": "relative", "HOME": "/h"}, "/h/.cache/fdsl"),
-        ({"FDSL_CACHE": "", "HOME": "/h"}, "/h/.cache/fdsl"),
-    ],
-)
-def test_the_cache_folder_follows_the_environment(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], folder: str
-) -> None:
-    for name in ("FDSL_CACHE", "XDG_CACHE_HOME", "HOME"):
-        monkeypatch.delenv(name, raising=False)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert presets._cache_folder() == Path(folder)
+# Files and folders as `fdsl.catalog` opens them
 
 
 def test_a_file_or_a_folder_is_a_catalog_too(saved: Path, tmp_path: Path, from_csv: Callable[..., Catalog]) -> None:
@@ -622,19 +499,6 @@ def test_a_file_or_a_folder_is_a_catalog_too(saved: Path, tmp_path: Path, from_c
     with pytest.raises(ValueError, match=r"variation is 0\.4") as error:
         catalog(saved, variation=0.2)
     one_line(error, saved, 0.2)
-
-
-def test_an_unknown_name_is_told_the_near_ones() -> None:
-    with pytest.raises(ValueError, match="did you mean fractaldb-1k") as near:
-        catalog("FractalDB1k")
-    one_line(near, "'FractalDB1k'", "safetensors", "CSV")
-    with pytest.raises(ValueError, match="is no catalog; expected") as far:
-        catalog("imagenet")
-    one_line(far, "fractaldb-1k", "safetensors", "CSV")
-    for path in ("./fractaldb-1k", "missing.safetensors", Path("missing")):
-        with pytest.raises(FileNotFoundError) as missing:
-            catalog(path)
-        one_line(missing, Path(path))
 
 
 def test_no_warning_comes_with_a_good_file(saved: Path) -> None:

@@ -23,7 +23,7 @@ from fdsl import bench
 from fdsl.cli import app
 
 _SHEET = Image.new("RGB", (8, 8))
-COMMANDS = ("search", "show", "render", "bench", "bench render", "bench feed", "pretrain", "demo")
+COMMANDS = ("search", "catalog", "show", "render", "bench", "bench render", "bench feed", "pretrain", "demo")
 SMALL = ("--size", "32", "--points", "1000")
 
 
@@ -201,7 +201,7 @@ class TestShow:
     def test_errors(self, saved: Path) -> None:
         Path("sheet.png").touch()
         assert "sheet.png exists" in error_of("show", saved, "--out", "sheet.png")
-        assert "'fractaldb-2k' is no catalog (did you mean fractaldb-1k?)" in error_of("show", "fractaldb-2k")
+        assert "'fractaldb-2k' is no catalog (did you mean fractaldb-" in error_of("show", "fractaldb-2k")
         assert "missing.safetensors: No such file" in error_of("show", "missing.safetensors")
         assert "category 4 is out of range" in error_of("show", saved, "--categories", "4:5", *SMALL)
         assert "variation is 0.9" in error_of("show", "fractaldb", "--variation", 0.9)

@@ -12,7 +12,7 @@ from fdsl.catalogs import Catalog, check_variation
 from fdsl.criteria import CRITERIA, ProbedCriterion
 from fdsl.engines import cpu
 from fdsl.families import family_named
-from fdsl.families.protocol import SHRINK_STEPS, Params, ProbedFamily
+from fdsl.families.protocol import SHRINK_STEPS, Family, Params, ProbedFamily
 from fdsl.keyed import check_seed
 from fdsl.progress import Progress
 
@@ -20,6 +20,7 @@ from fdsl.progress import Progress
 # of 2,500 probes the stationary ones stayed under 40 times, those with a positive Lyapunov exponent went over 10^8.
 _FARTHEST = 1000
 _BLOCK = 2048
+_CATEGORIES_AT_ONCE = 128
 
 
 def search(
@@ -105,11 +106,7 @@ def search(
             f"search found {found} of {categories} categories among {tried:,} candidates (acceptance rate "
             f"{found / tried:.2g}); expected more max_candidates, or a setting that asks for less"
         )
-    params = {name: np.concatenate([block[name] for block in kept]) for name in kept[0]}
-    # Candidates have room for the most maps that one can have.
-    if isinstance(formula, ProbedFamily) and "maps" in params:
-        width = int(params["maps"].max())
-        params = {name: np.ascontiguousarray(a[:, :width] if a.ndim > 1 else a) for name, a in params.items()}
+    params = _without_room(formula, {name: np.concatenate([block[name] for block in kept]) for name in kept[0]})
     made = {
         name: value.digest if isinstance(value, Catalog) else value
         for name, value in settings.items()
@@ -117,6 +114,36 @@ def search(
     }
     how = {"made_by": "search", "seed": seed, **made, "candidates": tried}
     return make_catalog(family, params, variation, how, threads, progress)
+
+
+def head(catalog: Catalog, categories: int) -> Catalog:
+    """What a search of fewer categories finds: the first ones, because a search keeps the order of its candidates.
+
+    Raises:
+        ValueError: there are fewer.
+
+    >>> head(search("fractaldb", categories=3), 2) == search("fractaldb", categories=2)
+    True
+    """
+    if not 1 <= categories <= len(catalog):
+        raise ValueError(f"categories is {categories}; expected 1 to {len(catalog)}")
+    params = {name: array[:categories] for name, array in catalog.params.items()}
+    return Catalog(
+        family=catalog.family,
+        params=_without_room(family_named(catalog.family), params),
+        variation=catalog.variation,
+        shrink=None if catalog.shrink is None else catalog.shrink[:categories],
+        boxes=None if catalog.boxes is None else catalog.boxes[:categories],
+        settings={name: value for name, value in catalog.settings.items() if name != "candidates"},
+    )
+
+
+def _without_room(formula: Family, params: Params) -> dict[str, NDArray[Any]]:
+    """Parameters with room for the maps of the largest category: candidates have room for the most there can be."""
+    if not isinstance(formula, ProbedFamily) or "maps" not in params:
+        return dict(params)
+    width = int(params["maps"].max())
+    return {name: np.ascontiguousarray(a[:, :width] if a.ndim > 1 else a) for name, a in params.items()}
 
 
 def make_catalog(
@@ -158,47 +185,50 @@ def make_catalog(
     criterion = CRITERIA[formula.criterion or ""]
     assert isinstance(criterion, ProbedCriterion)
 
-    def probe(which: NDArray[np.int64], step: int, least: NDArray[Any], shown: Progress | None) -> NDArray[np.void]:
+    def probe(which: NDArray[np.int64], step: int, least: NDArray[Any]) -> NDArray[np.void]:
         """Measurements of (category, row) pairs, numbered category by category."""
-        # In blocks, so that Ctrl-C is heard and a progress bar moves.
         results = []
-        for start in range(0, len(which), _BLOCK):
+        for start in range(0, len(which), _BLOCK):  # so that Ctrl-C is heard
             places, weight_rows = np.divmod(which[start : start + _BLOCK], rows)
             drawing = formula.probes(params, places, factors[weight_rows, step])
-            results.append(criterion.measure(drawing, least[places], threads))
-            if shown:
-                shown("probing variations", min(start + _BLOCK, len(which)), len(which))
+            results.append(criterion.measure(drawing, least[start : start + _BLOCK], threads))
         return np.concatenate(results)
 
     def stays_within(probes: NDArray[np.void], farthest: NDArray[np.float64]) -> NDArray[np.bool_]:
         return probes["finite"] & (criterion.extent(probes["box"]) <= farthest)
 
-    unvaried = probe(np.arange(categories) * rows + unvaried_row, 0, criterion.all_of_it(categories), None)
-    translation = abs(params["affine"][..., criterion.translation :]).max((1, 2))
-    sound = stays_within(unvaried, _FARTHEST * _FARTHEST * translation)
-    if not sound.all():
-        raise ValueError(f"category {int(np.argmin(sound))} diverges; expected a system that stays finite")
-    farthest = _FARTHEST * criterion.extent(unvaried["box"])
-    least = criterion.least(unvaried)
+    shrink = np.zeros((categories, rows), np.uint8)
+    boxes = np.empty((categories, rows, formula.box_numbers), np.float32)
+    # So many categories at a time, because the probes of 300,000 would take gigabytes.
+    for first in range(0, categories, _CATEGORIES_AT_ONCE):
+        block = np.arange(first, min(first + _CATEGORIES_AT_ONCE, categories))
+        unvaried = probe(block * rows + unvaried_row, 0, criterion.all_of_it(len(block)))
+        translation = abs(params["affine"][block, :, criterion.translation :]).max((1, 2))
+        sound = stays_within(unvaried, _FARTHEST * _FARTHEST * translation)
+        if not sound.all():
+            raise ValueError(f"category {first + int(np.argmin(sound))} diverges; expected a system that stays finite")
+        farthest = _FARTHEST * criterion.extent(unvaried["box"])
+        least = criterion.least(unvaried)
 
-    shrink = np.full(categories * rows, steps, np.uint8)
-    boxes = np.repeat(unvaried["box"], rows, 0)  # what shrinks all the way is the unvaried one
-    open_rows = np.flatnonzero(np.arange(categories * rows) % rows != unvaried_row)
-    for step in range(steps, 0, -1):
-        if not len(open_rows):
-            break
-        probes = probe(open_rows, step, least, progress if step == steps else None)
-        category = open_rows // rows
-        passed = stays_within(probes, farthest[category]) & criterion.reaches(probes, least[category])
-        boxes[open_rows[passed]] = probes["box"][passed]
-        shrink[open_rows[passed]] = step
-        open_rows = open_rows[~passed]
-    shrink[open_rows] = 0
+        boxes[block] = unvaried["box"][:, None]  # what shrinks all the way is the unvaried one
+        shrink[block, unvaried_row] = steps
+        open_rows = np.flatnonzero(np.arange(len(block) * rows) % rows != unvaried_row)
+        for step in range(steps, 0, -1):
+            if not len(open_rows):
+                break
+            category, row = np.divmod(open_rows, rows)
+            probes = probe(first * rows + open_rows, step, least[category])
+            passed = stays_within(probes, farthest[category]) & criterion.reaches(probes, least[category])
+            boxes[first + category[passed], row[passed]] = probes["box"][passed]
+            shrink[first + category[passed], row[passed]] = step
+            open_rows = open_rows[~passed]
+        if progress:
+            progress("probing variations", (first + len(block)) * rows, categories * rows)
     return Catalog(
         family=family,
         params=params,
         variation=variation,
-        shrink=shrink.reshape(categories, rows),
-        boxes=boxes.reshape(categories, rows, -1),
+        shrink=shrink,
+        boxes=boxes,
         settings=dict(settings),
     )

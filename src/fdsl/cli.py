@@ -1,4 +1,4 @@
-"""The command line: `fdsl search`, `show`, `render`, `bench`, `pretrain` and `demo`."""
+"""The command line: `fdsl search`, `catalog`, `show`, `render`, `bench`, `pretrain` and `demo`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from fdsl.catalogs import check_csv_layout
 from fdsl.compositions import LABELS
 from fdsl.families import family_named, family_names, has_family
 from fdsl.families.protocol import ViewedFamily
-from fdsl.progress import Progress
+from fdsl.progress import Progress, lines_on_stderr
 from fdsl.whole_files import whole_or_nothing
 
 _INTERRUPTED = 130
@@ -112,13 +112,16 @@ def main() -> NoReturn:
 CatalogName = Annotated[
     str,
     typer.Argument(
-        metavar="catalog", help="fractaldb-1k, a .safetensors file, or a folder of CSV files.", show_default=False
+        metavar="catalog",
+        help="A preset such as fractaldb-1k, a .safetensors file, or a folder of CSV files.",
+        show_default=False,
     ),
 ]
 CatalogOrFamily = Annotated[
     str,
     typer.Argument(
-        metavar="catalog", help="fractaldb-1k, a .safetensors file, a folder of CSV files, or a family to search a few."
+        metavar="catalog",
+        help="A preset such as fractaldb-1k, a .safetensors file, a folder of CSV files, or a family to search a few.",
     ),
 ]
 Variation = Annotated[
@@ -317,6 +320,35 @@ def search(
         },
         as_json,
     )
+
+
+@app.command("catalog")
+def ready_catalog(
+    source: CatalogName,
+    variation: Variation = None,
+    verify: Annotated[bool, typer.Option("--verify", help="Read it through and compare it with its digest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a preset ready before a job is queued; say what a catalog holds.
+
+    A preset is searched once, and kept in the folder FDSL_CACHE, else in
+    ~/.cache/fdsl. There are fractaldb, exfractaldb, rcdb and visualatom with
+    -1k, -10k, -21k, -50k, -100k and -300k. A kept one that --verify finds
+    damaged is made anew.
+
+    Example: fdsl catalog fractaldb-21k
+    """
+    with _progress_bar() as progress:
+        catalog = fdsl.catalog(source, variation, progress, verify)
+    figures = {
+        "family": catalog.family,
+        "categories": len(catalog),
+        "variation": catalog.variation,
+        "digest": catalog.digest,
+        "path": catalog.path and str(catalog.path),
+        "bytes": catalog.path and catalog.path.stat().st_size,
+    }
+    _print_figures({name: value for name, value in figures.items() if as_json or value is not None}, as_json)
 
 
 @app.command()
@@ -535,7 +567,10 @@ def bench_feed(
 def pretrain(
     steps: Annotated[int, typer.Option(help="Optimizer steps of the whole run.", show_default=False)],
     data: Annotated[
-        str, typer.Option(metavar="CATALOG", help="fractaldb-1k, a .safetensors file, or a folder of CSV files.")
+        str,
+        typer.Option(
+            metavar="CATALOG", help="A preset such as fractaldb-1k, a .safetensors file, or a folder of CSV files."
+        ),
     ] = "fractaldb-1k",
     model: Annotated[str, typer.Option(help="A name that timm knows.")] = "deit_tiny_patch16_224",
     out: Annotated[
@@ -692,13 +727,16 @@ def _print_figures(figures: dict[str, Any], as_json: bool) -> None:
 
 @contextlib.contextmanager
 def _progress_bar() -> Iterator[Progress]:
-    """A bar on stderr for each thing that is done, gone at the end; nothing where stderr is not a terminal."""
+    """A bar on stderr for each thing that is done, gone at the end; a line a minute where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield lines_on_stderr()
+        return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as bars:
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(what: str, done: int, total: int) -> None:
