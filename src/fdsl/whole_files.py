@@ -32,7 +32,8 @@ def whole_or_nothing(target: Path, within: Path | None = None) -> Iterator[Path]
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a read-only file system refuses this too
+                temporary.unlink()
         if isinstance(error, OSError):
             raise OSError(error.errno, f"cannot write ({error.strerror})", str(target)) from None
         raise

@@ -185,6 +185,7 @@ def _goes_on(export: ShardWriter, names: Sequence[str]) -> bool:
         return True
     check_same(export.folder, manifest, wanted | {"versions": manifest["versions"]})
     if all((export.folder / name).exists() for name in names):
+        export.working.remove()
         return False
     check_same(export.folder, manifest, wanted)
     export.working.reopen(manifest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import importlib.metadata
 import json
@@ -20,9 +21,6 @@ from fdsl.whole_files import whole_or_nothing
 
 MANIFEST = "manifest.json"
 WORKING = ".fdsl-export"
-# What must be the same when an export goes on, the plainest first.
-_FIELDS = ("to", "encoding", "order", "shuffle_seed", "shard_size", "dataset", "versions")
-
 # What is known of a shard that is there: name, pictures, bytes, pixels and sha256.
 Entry = dict[str, Any]
 
@@ -58,10 +56,11 @@ def identity(plan: ShardPlan) -> dict[str, Any]:
 
 def check_same(folder: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     """Raises a ValueError that names the first field in which what a folder holds is not what is to be exported."""
-    for name in _FIELDS:
-        if found.get(name) != wanted[name]:
+    there, here = _fields(found), _fields(wanted)
+    for name in sorted(there.keys() | here.keys(), key=[*here, *there].index):
+        if there.get(name) != here.get(name):
             raise ValueError(
-                f"{folder} holds an export with {name} {found.get(name)!r}, and this one has {wanted[name]!r}; "
+                f"{folder} holds an export with {name} {there.get(name)!r}, and this one has {here.get(name)!r}; "
                 "expected the same, or another folder"
             )
 
@@ -142,11 +141,13 @@ class WorkingFolder:
         """A locked name to write a shard to, which gets its own at the end, on the disk, or is removed."""
         with contextlib.ExitStack() as to_the_end:
             with whole_or_nothing(self.folder / name, self.path) as temporary:
-                temporary.mkdir() if is_folder else temporary.touch()
-                to_the_end.enter_context(_locked(temporary))
+                # Locked before it has the name by which others may find it stale.
+                new = temporary.with_suffix(".new")
+                new.mkdir() if is_folder else new.touch()
+                to_the_end.enter_context(_locked(new))
+                new.rename(temporary)
                 yield temporary
-                for file in (*temporary.iterdir(), temporary) if is_folder else (temporary,):
-                    _to_disk(file)
+                _to_disk(temporary, with_files=is_folder)
                 if is_folder and (self.folder / name).exists():  # its entry was lost in a power cut
                     os.replace(self.folder / name, self.path / f".{name}.lost.partial")
             _to_disk(self.folder)
@@ -154,12 +155,8 @@ class WorkingFolder:
     def remove_stale(self) -> None:
         """Removes unfinished shards whose writers have ended, however they ended."""
         for unfinished in self.path.glob(".*.partial"):
-            # What is empty has a writer that is about to lock it.
             with contextlib.suppress(OSError), _locked(unfinished, wait=False):
-                if unfinished.is_dir() and any(unfinished.iterdir()):
-                    shutil.rmtree(unfinished)
-                elif unfinished.is_file() and unfinished.stat().st_size:
-                    unfinished.unlink()
+                shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
 
     def finish(self, wanted: dict[str, Any], entries: Sequence[Entry]) -> None:
         """Writes the manifest, and removes the working folder."""
@@ -168,16 +165,32 @@ class WorkingFolder:
         with whole_or_nothing(self.folder / MANIFEST, self.path) as temporary:
             temporary.write_text(text, encoding="ascii")
             _to_disk(temporary)
+        self.remove()
+
+    def remove(self) -> None:
+        """Removes what a complete export needs no more."""
         shutil.rmtree(self.path, ignore_errors=True)
 
     def _check_empty(self, but: Sequence[str]) -> None:
         if not self.folder.exists():
             return
         expected = {*but, WORKING}
-        for entry in os.scandir(self.folder):
-            if entry.name not in expected:
+        for name in os.listdir(self.folder):
+            if name not in expected:
                 what = "nothing but this export there" if but else "a new or an empty folder"
-                raise FileExistsError(f"{self.folder} holds {entry.name}; expected {what}")
+                raise FileExistsError(f"{self.folder} holds {name}; expected {what}")
+
+
+def _fields(content: dict[str, Any]) -> dict[str, Any]:
+    """What must be the same when an export goes on: what says the most first, and digests last."""
+    fields = {name: content.get(name) for name in ("to", "encoding", "order", "shuffle_seed", "shard_size")}
+    parts = content.get("parts", [])
+    for number, part in enumerate(parts):
+        before = f"parts[{number}]." if len(parts) > 1 else ""
+        drawn = part | part["spec"]
+        fields |= {before + name: drawn[name] for name in drawn if name not in ("spec", "catalog")}
+        fields[f"{before}catalog"] = part["catalog"]
+    return fields | {"dataset": content.get("dataset"), "versions": content.get("versions")}
 
 
 def _load(file: Path) -> dict[str, Any] | None:
@@ -206,10 +219,13 @@ def _locked(path: Path, wait: bool = True) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _to_disk(path: Path) -> None:
+def _to_disk(path: Path, with_files: bool = False) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+        # A thousand files of a folder at once: one by one they take longer than drawing them.
+        if with_files and ctypes.CDLL(None, use_errno=True).syncfs(descriptor):
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
     finally:
         os.close(descriptor)
 

@@ -121,4 +121,4 @@ class _ShardReader:
             return
         for what, found in (("pictures", count), ("bytes", size), ("pixels", pixels.hexdigest()), ("sha256", digest)):
             if found != entry[what]:
-                yield f"{what} is {found}, {entry[what]} in the manifest"
+                yield f"{what} {str(found)[:12]}, {str(entry[what])[:12]} in the manifest"
