@@ -173,6 +173,10 @@ class TestShards:
         pixels = Dataset(catalog, 3, SPEC).batch(EpochOrder(12).at(range(5)))[0]
         assert digests[0][0] == hashlib.sha256(pixels.tobytes()).hexdigest()
 
+    def test_a_transform_is_left_out(self, tmp_path: Path, catalog: fdsl.Catalog) -> None:
+        dataset = Dataset(catalog, 2, SPEC, transform=lambda image: pytest.fail("called"))
+        assert export_dataset(dataset, tmp_path, "webdataset", shard_size=4, workers=2).drawn == 8
+
     def test_the_manifest_says_what_was_drawn(self, tmp_path: Path, catalog: fdsl.Catalog) -> None:
         view = Dataset(catalog, 3, RenderSpec(size=32, points=1000, view=RandomView(scale=(0.3, 1.0))), seed=4)
         export_dataset(view, tmp_path, "webdataset", workers=1)
@@ -298,7 +302,7 @@ class TestRestart:
         report = subprocess.check_output(command(saved, tmp_path / "whole", *more, "--workers", 1))
         whole, seconds = tree(tmp_path / "whole"), time.perf_counter() - began
         start_up = seconds - json.loads(report)["seconds"]
-        moments, kills, exports = random.Random(7), 0, 0
+        moments, kills, exports, torn = random.Random(7), 0, 0, 0
         while kills < 20:
             out, exports, killed = tmp_path / f"killed-{exports}", exports + 1, True
             while killed:
@@ -309,12 +313,14 @@ class TestRestart:
                 )
                 killed = not ended_by_itself(started, moments.uniform(start_up / 2, 1.2 * seconds))
                 if killed:
+                    torn += any(out.rglob("*.tar.*.partial" if layout == "webdataset" else ".0*.partial"))
                     (os.killpg if whole_job else os.kill)(started.pid, signal.SIGKILL)
                     kills += 1
                     assert started.wait() == -signal.SIGKILL
                 else:
                     assert started.returncode == 0
             assert tree(out) == whole
+        assert torn > 3  # the moments meet writers at work
 
     def test_a_killed_worker_ends_it_in_one_line_and_the_rest_stays(self, tmp_path: Path, saved: Path) -> None:
         more = ("--instances", 1000, "--shard-size", 100, "--workers", 2)
@@ -323,8 +329,8 @@ class TestRestart:
             os.kill(children(started.pid)[0], signal.SIGKILL)
             _, errors = started.communicate()
         assert started.returncode == 1
-        stays = "complete shards stay, and the same command goes on"
-        assert errors == f"error: a worker process was killed (is memory short?); {stays}\n"
+        stays = "what is complete stays, and the same command goes on"
+        assert errors == f"error: a worker process was killed by signal 9 (is memory short?); {stays}\n"
         working = tmp_path / "out" / WORKING
         assert not [name for name in os.listdir(working) if name.endswith(".tar.partial")]
         there = {file: file.stat().st_ino for file in (tmp_path / "out").glob("*.tar")}

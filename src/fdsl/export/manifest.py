@@ -117,7 +117,7 @@ class WorkingFolder:
             self.add(entry)
         with whole_or_nothing(self.path / "plan.json") as temporary:
             temporary.write_text(json.dumps({name: manifest[name] for name in manifest if name != "shards"}))
-        (self.folder / MANIFEST).unlink()
+        (self.folder / MANIFEST).unlink(missing_ok=True)  # another rank may do the same
 
     def entry(self, name: str) -> Entry | None:
         """The entry of a shard that is complete, else None."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
 from typing import Any, TypeVar, cast
 
 Result = TypeVar("Result")
@@ -32,56 +34,58 @@ def write_in_processes(
         Exception: what `write` raised.
     """
     context = multiprocessing.get_context("spawn")
-    processes, pipes = [], []
-    # A process inherits what its starter blocks.
+    processes: dict[Connection, SpawnProcess] = {}
+    # A process inherits what its starter blocks; starting this helper of theirs would unblock it.
+    resource_tracker.ensure_running()
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         try:
             for _ in range(min(workers, len(numbers))):
                 here, there = context.Pipe()
-                process = context.Process(target=_work, args=(write, there), daemon=True)
-                process.start()
+                processes[here] = context.Process(target=_work, args=(write, there), daemon=True)
+                processes[here].start()
                 there.close()
-                processes.append(process)
-                pipes.append(here)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-        yield from _results(pipes, iter(numbers), drew)
+        yield from _results(processes, iter(numbers), drew)
     except BaseException:
-        for process in processes:
+        for process in processes.values():
             process.terminate()
         raise
     finally:
-        for pipe in pipes:
+        for pipe, process in processes.items():
             pipe.close()
-        for process in processes:
             process.join()
 
 
-def _results(pipes: list[Connection], numbers: Iterator[int], drew: Callable[[int], object]) -> Iterator[Any]:
+def _results(
+    processes: dict[Connection, SpawnProcess], numbers: Iterator[int], drew: Callable[[int], object]
+) -> Iterator[Any]:
     """Keeps every process at work until no number is left."""
-    busy = []
-    for pipe, number in zip(pipes, numbers, strict=False):
+    busy = set(processes)
+    for pipe, number in zip(processes, numbers, strict=False):
         pipe.send(number)
-        busy.append(pipe)
     while busy:
         for pipe in cast("list[Connection]", wait(busy)):
             try:
                 message = pipe.recv()
             except (EOFError, ConnectionError):
+                processes[pipe].join()
+                code = processes[pipe].exitcode or 0
+                why = f"was killed by signal {-code} (is memory short?)" if code < 0 else "ended by its error above"
                 raise RuntimeError(
-                    "a worker process was killed (is memory short?); complete shards stay, and the same command goes on"
+                    f"a worker process {why}; what is complete stays, and the same command goes on"
                 ) from None
             if isinstance(message, int):
                 drew(message)
-            elif isinstance(message, BaseException):
+            elif isinstance(message, Exception):
                 raise message
             else:
-                busy.remove(pipe)
-                for number in numbers:
-                    pipe.send(number)
-                    busy.append(pipe)
-                    break
+                following = next(numbers, None)
+                if following is None:
+                    busy.remove(pipe)
+                else:
+                    pipe.send(following)
                 yield message
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate
@@ -52,7 +53,7 @@ class FilePictures:
         dataset: epoch 0 of a view or a fresh dataset.
 
     Attributes:
-        dataset: what is drawn: the dataset, or its parts one after the other.
+        dataset: what is drawn: the dataset without its transform, or its parts one after the other.
         parts: the datasets that are not mixes.
 
     Raises:
@@ -65,7 +66,7 @@ class FilePictures:
                 f"labels is {dataset.labels!r}; expected 'class', or export_coco (fdsl render --labels coco)"
             )
         self.parts = _leaves(dataset)
-        self.dataset = dataset if isinstance(dataset, Dataset) else MixedDataset(self.parts)
+        self.dataset = self.parts[0] if isinstance(dataset, Dataset) else MixedDataset(self.parts)
         self._starts = np.array([0, *accumulate(map(len, self.parts))])
         self._first_labels = [0, *accumulate(len(part.catalog) for part in self.parts)]
 
@@ -213,7 +214,10 @@ def check_layout(
 
 def _leaves(dataset: IndexedPictures) -> list[Dataset]:
     if isinstance(dataset, Dataset):
-        return [dataset]
+        # A transform means nothing here, and may not pickle.
+        plain = copy(dataset)
+        plain.transform = None
+        return [plain]
     if not isinstance(dataset, MixedDataset):
         raise ValueError(f"dataset is {dataset!r}; expected an fdsl.Dataset, or one that fdsl.mix made")
     return [leaf for part in dataset.datasets for leaf in _leaves(part)]
