@@ -380,6 +380,15 @@ class TestRestart:
         export_dataset(dataset, tmp_path / "alone", "webdataset", shard_size=7, workers=1)
         assert tree(tmp_path / "out") == tree(tmp_path / "alone")
 
+    def test_the_same_command_twice_at_once_does_no_harm(self, tmp_path: Path, saved: Path) -> None:
+        for layout in ("webdataset", "folder"):
+            out, whole = tmp_path / layout, tmp_path / f"{layout}-whole"
+            more = ["--to", layout, "--instances", 100, *([] if layout == "folder" else ["--shard-size", 10])]
+            both = [subprocess.Popen(command(saved, out, *more, "--workers", workers)) for workers in (1, 2)]
+            assert [one.wait() for one in both] == [0, 0]
+            subprocess.run(command(saved, whole, *more, "--workers", 1), check=True)
+            assert tree(out) == tree(whole)
+
 
 class TestDisk:
     @pytest.mark.parametrize("layout", LAYOUTS)

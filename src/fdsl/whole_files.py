@@ -35,7 +35,8 @@ def whole_or_nothing(target: Path, within: Path | None = None) -> Iterator[Path]
             with contextlib.suppress(OSError):  # a read-only file system refuses this too
                 temporary.unlink()
         if isinstance(error, OSError):
-            raise OSError(error.errno, f"cannot write ({error.strerror})", str(target)) from None
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(error.errno, f"cannot write ({why})", str(target)) from None
         raise
 
 

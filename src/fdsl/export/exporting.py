@@ -112,6 +112,10 @@ def export_dataset(
         with closing(_entries(export, missing, workers or default_threads(), ray, drew)) as entries:
             for _ in entries:
                 pass
+    except OSError:
+        # Another process that wrote the same shards may have been the first to be done with all of them.
+        if load_manifest(export.folder) is None:
+            raise
     finally:
         working.remove_stale()
     complete = [entry for name in names if (entry := working.entry(name))]
@@ -150,6 +154,9 @@ class ShardWriter:
         """
         plan, pixels = self.plan, hashlib.sha256()
         name, suffix = plan.name(shard), SUFFIXES[plan.encoding]
+        there = self.working.entry(name)
+        if there:  # another process came first, or was killed before it could say so
+            return there
         with self.working.shard(name, is_folder=plan.layout == "folder") as path:
             pictures = plan.pictures.encoded(plan.indices(shard), plan.encoding, pixels, drew)
             if plan.layout == "folder":
