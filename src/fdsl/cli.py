@@ -15,6 +15,7 @@ from math import isqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
+import numpy as np
 import typer
 from typer.core import TyperGroup
 
@@ -371,7 +372,7 @@ def show(
     sheet = contact_sheet(dataset, rows.stop if rows == range(rows.stop) else rows, columns)
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_or_nothing(target.absolute()) as temporary:
-        temporary.write_bytes(png_bytes(sheet))
+        temporary.write_bytes(png_bytes(np.asarray(sheet).transpose(2, 0, 1)))
     print(target)
 
 

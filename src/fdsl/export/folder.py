@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fdsl.datasets import IndexedPictures
-from fdsl.export.png import compact_image, png_bytes
+from fdsl.export.png import png_bytes
 from fdsl.progress import Progress
 from fdsl.whole_files import whole_folder
 
@@ -51,7 +51,7 @@ def export_folder(
                 images, _ = part.batch(range(first, first + len(numbers)))
                 for number, pixels in zip(numbers, images, strict=True):
                     name = f"{part.file_name(own, int(number))}.png"
-                    (here / name).write_bytes(png_bytes(compact_image(pixels, part.palette)))
+                    (here / name).write_bytes(png_bytes(pixels, part.palette))
                 done += len(numbers)
                 if progress:
                     progress("drawing", done, total)
