@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from io import BytesIO
 
 import numpy as np
@@ -63,7 +62,7 @@ def decode(content: bytes, encoding: str, channels: int) -> Images:
         else:
             image = PIL.Image.open(BytesIO(content), formats=(encoding,)).convert("L" if channels == 1 else "RGB")
             pixels = np.ascontiguousarray(np.atleast_3d(np.asarray(image)).transpose(2, 0, 1))
-    except (OSError, EOFError, SyntaxError, ValueError, struct.error):  # what NumPy and Pillow raise for broken files
+    except Exception:  # NumPy and Pillow have a dozen for broken files
         raise ValueError(f"a {encoding} picture cannot be read; expected a whole file") from None
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or len(pixels) != channels:
         raise ValueError(f"a {encoding} picture is {pixels.dtype} {pixels.shape}; expected uint8 ({channels}, H, W)")
