@@ -15,6 +15,7 @@ from math import isqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
+import numpy as np
 import typer
 from typer.core import TyperCommand, TyperGroup
 
@@ -381,7 +382,7 @@ def show(
     sheet = contact_sheet(dataset, rows.stop if rows == range(rows.stop) else rows, columns)
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_or_nothing(target.absolute()) as temporary:
-        temporary.write_bytes(png_bytes(sheet))
+        temporary.write_bytes(png_bytes(np.asarray(sheet).transpose(2, 0, 1)))
     print(target)
 
 
@@ -529,7 +530,8 @@ def export(
     spec = fdsl.RenderSpec(size, points, draw, color, channels, pad, fit, _view(crop_of, view_scale), options)
     from fdsl.export import export_dataset
 
-    with _progress_bar() as progress:
+    # Ray tells of workers that died on stdout; the report alone goes there.
+    with contextlib.redirect_stdout(sys.stderr), _progress_bar() as progress:
         dataset = fdsl.Dataset(fdsl.catalog(source, variation, progress), numbers, spec, seed)
         began = time.perf_counter()
         report = export_dataset(

@@ -232,7 +232,7 @@ def _to_disk(path: Path, with_files: bool = False) -> None:
 
 def _versions(plan: ShardPlan) -> dict[str, str]:
     """Of the libraries that decide the bytes of the files."""
-    names: tuple[str, ...] = {"png": ("pillow",), "webp": ("pillow",), "raw": ("numpy",)}[plan.encoding]
+    names: tuple[str, ...] = {"png": (), "webp": ("pillow",), "raw": ("numpy",)}[plan.encoding]
     if plan.layout == "parquet":
         names += ("pyarrow",)
     versions = {name: importlib.metadata.version(name) for name in names}
