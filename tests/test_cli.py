@@ -23,7 +23,7 @@ from fdsl import bench
 from fdsl.cli import app
 
 _SHEET = Image.new("RGB", (8, 8))
-COMMANDS = ("search", "catalog", "show", "render", "bench", "bench render", "bench feed", "pretrain", "demo")
+COMMANDS = ("search", "catalog", "show", "render", "export", "bench", "bench render", "bench feed", "pretrain", "demo")
 SMALL = ("--size", "32", "--points", "1000")
 
 

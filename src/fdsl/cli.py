@@ -1,4 +1,4 @@
-"""The command line: `fdsl search`, `catalog`, `show`, `render`, `bench`, `pretrain` and `demo`."""
+"""The command line: `fdsl search`, `catalog`, `show`, `render`, `export`, `bench`, `pretrain` and `demo`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from math import isqrt
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
+import numpy as np
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 import fdsl
 from fdsl.catalogs import check_csv_layout
@@ -29,6 +30,16 @@ from fdsl.whole_files import whole_or_nothing
 _INTERRUPTED = 130
 # The base of all wrong calls, which has moved between Click and Typer.
 _USAGE_ERROR: type[Any] = typer.BadParameter.__mro__[1]
+
+
+class _RayCommand(TyperCommand):
+    """A command whose `--ray` may come without an address; Typer knows no such option."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        for place in reversed(range(len(args))):
+            if args[place] == "--ray" and (place + 1 == len(args) or args[place + 1].startswith("-")):
+                args.insert(place + 1, "local")
+        return super().parse_args(ctx, args)
 
 
 class _Interrupted(Exception):
@@ -403,7 +414,7 @@ def show(
     sheet = contact_sheet(dataset, rows.stop if rows == range(rows.stop) else rows, columns)
     target.parent.mkdir(parents=True, exist_ok=True)
     with whole_or_nothing(target.absolute()) as temporary:
-        temporary.write_bytes(png_bytes(sheet))
+        temporary.write_bytes(png_bytes(np.asarray(sheet).transpose(2, 0, 1)))
     print(target)
 
 
@@ -468,6 +479,112 @@ def render(
         else:
             export_folder(dataset, target, chosen, progress)
     print(f"{len(chosen) * len(dataset.instances):,} pictures in {out}")
+
+
+@app.command(cls=_RayCommand)
+def export(
+    out: Annotated[
+        Path,
+        typer.Option(help="A folder: new, empty, or an export that was stopped.", show_default=False, file_okay=False),
+    ],
+    source: Annotated[
+        str, typer.Argument(metavar="catalog", help="As for render; none with --verify.", show_default=False)
+    ] = "",
+    to: Annotated[
+        Literal["folder", "webdataset", "parquet"] | None,
+        typer.Option(help="CATEGORY/NAME.png, tar shards of NAME.png and NAME.cls, or parquet files."),
+    ] = None,
+    encoding: Annotated[
+        Literal["png", "webp", "raw"],
+        typer.Option(help="PNG (a bit a pixel where there are two values), lossless WebP, or NumPy's .npy."),
+    ] = "png",
+    shard_size: Annotated[
+        int | None, typer.Option(min=1, help="Pictures of a shard.", show_default="10,000; a category for folders")
+    ] = None,
+    order: Annotated[
+        Literal["shuffled", "category"] | None,
+        typer.Option(help="Of the pictures over the shards.", show_default="shuffled; category for folders"),
+    ] = None,
+    shuffle_seed: Annotated[int, typer.Option(help="Keys the order.")] = 0,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes, of a thread each.", show_default="all processors")
+    ] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="[ADDRESS]", help="Draw on a Ray cluster; without an address on this machine's own."),
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read the files of --out back, and compare them with its manifest.")
+    ] = False,
+    instances: Instances = "1000",
+    variation: Variation = None,
+    seed: Seed = 0,
+    size: Size = 224,
+    points: Points = None,
+    draw: Draw = None,
+    color: Color = None,
+    channels: Channels = None,
+    pad: Pad = None,
+    fit: Fit = None,
+    crop_of: CropOf = None,
+    view_scale: ViewScale = None,
+    option: Options = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a whole dataset as shards that other programs read.
+
+    Stopped or killed, the same command goes on: a shard is complete or absent,
+    and manifest.json, which comes last, has digests of pixels and files. Under
+    srun, mpirun or torchrun each rank writes its share of the shards.
+
+    Example: fdsl export fractaldb-1k --to webdataset --out shards --size 256 --workers 2
+    Example: fdsl export --verify --out shards
+    """
+    began = time.perf_counter()
+    if verify:
+        from fdsl.export import verify_export
+
+        with _progress_bar() as progress:
+            found = verify_export(out, workers, progress)
+        seconds = round(time.perf_counter() - began, 3)
+        problems = found.problems if as_json else len(found.problems)
+        figures = {"pictures": found.pictures, "shards": found.shards, "problems": problems, "seconds": seconds}
+        _print_figures(figures | {"out": str(out)}, as_json)
+        if found.problems:
+            more = f", and {len(found.problems) - 10} more" if len(found.problems) > 10 else ""
+            raise ValueError(f"{out} is not what its manifest says: {', '.join(found.problems[:10])}{more}")
+        return
+    for name, given in (("catalog", source), ("--to", to)):
+        if not given:
+            raise typer.BadParameter("missing; expected it, or --verify", param_hint=name)
+    assert to is not None
+    numbers, options = _range(instances, "--instances"), _settings(option, "--option")
+    spec = fdsl.RenderSpec(size, points, draw, color, channels, pad, fit, _view(crop_of, view_scale), options)
+    from fdsl.export import export_dataset
+
+    # Ray tells of workers that died on stdout; the report alone goes there.
+    with contextlib.redirect_stdout(sys.stderr), _progress_bar() as progress:
+        dataset = fdsl.Dataset(fdsl.catalog(source, variation, progress), numbers, spec, seed)
+        began = time.perf_counter()
+        report = export_dataset(
+            dataset,
+            out,
+            to,
+            encoding=encoding,
+            shard_size=shard_size,
+            order=order,
+            shuffle_seed=shuffle_seed,
+            workers=workers,
+            ray=ray,
+            progress=progress,
+        )
+    seconds = time.perf_counter() - began
+    if report.left:
+        _say(f"{report.left:,} of {report.shards:,} shards are left to other ranks; the last writes manifest.json")
+    elif not report.drawn:
+        _say(f"{out} is complete; nothing was left to draw")
+    rate = {"seconds": round(seconds, 3), "pictures_per_s": round(report.drawn / seconds, 1)}
+    _print_figures(asdict(report) | rate | {"out": str(out)}, as_json)
 
 
 @bench.callback()

@@ -259,8 +259,11 @@ class Dataset(IndexedPictures):
     @property
     def classes(self) -> list[str]:
         """Names of the classes, as the published folders are named: at least five digits."""
-        width = max(5, len(str(len(self.catalog) - 1)))
-        return [f"{category:0{width}d}" for category in range(len(self.catalog))]
+        return [self.class_name(category) for category in range(len(self.catalog))]
+
+    def class_name(self, category: int) -> str:
+        """The name of one class: one of 300,000 need not name them all."""
+        return f"{category:0{max(5, len(str(len(self.catalog) - 1)))}d}"
 
     def numbering(self, instance: int) -> dict[str, int]:
         """What an instance number stands for; {} where the instance is drawn continuously.
@@ -276,7 +279,7 @@ class Dataset(IndexedPictures):
         >>> dataset.file_name(7, 123)
         '00007_03_count_0_flip3'
         """
-        name = self.classes[category]
+        name = self.class_name(category)
         return self._family.file_name(name, instance) if self.numbering(instance) else f"{name}_instance_{instance}"
 
     @property

@@ -111,9 +111,11 @@ class MixedDataset(IndexedPictures):
     @property
     def classes(self) -> list[str]:
         """Names of the classes: their labels, in at least five digits."""
-        count = self._first_labels[-1]
-        width = max(5, len(str(count - 1)))
-        return [f"{label:0{width}d}" for label in range(count)]
+        return [self.class_name(label) for label in range(self._first_labels[-1])]
+
+    def class_name(self, label: int) -> str:
+        """The name of one class."""
+        return f"{label:0{max(5, len(str(self._first_labels[-1] - 1)))}d}"
 
     @property
     def targets(self) -> MixedTargets:

@@ -11,8 +11,12 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def whole_or_nothing(target: Path) -> Iterator[Path]:
-    """A name beside `target` to write to, a file or a folder; it becomes `target` at the end, or is removed.
+def whole_or_nothing(target: Path, within: Path | None = None) -> Iterator[Path]:
+    """A name to write to, a file or a folder; it becomes `target` at the end, or is removed.
+
+    Args:
+        target: what appears.
+        within: the folder of the name until then, on the same file system; None is the target's own.
 
     Raises:
         OSError: it cannot be written; the message names `target`, and nothing is left behind.
@@ -20,7 +24,7 @@ def whole_or_nothing(target: Path) -> Iterator[Path]:
     >>> with whole_or_nothing(Path("report.txt")) as temporary:
     ...     temporary.write_text("complete")
     """
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    temporary = (within or target.parent) / f".{target.name}.{secrets.token_hex(4)}.partial"
     try:
         yield temporary
         os.replace(temporary, target)
@@ -28,9 +32,11 @@ def whole_or_nothing(target: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
         else:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a read-only file system refuses this too
+                temporary.unlink()
         if isinstance(error, OSError):
-            raise OSError(error.errno, f"cannot write ({error.strerror})", str(target)) from None
+            why = os.strerror(error.errno) if error.errno else str(error)
+            raise OSError(error.errno, f"cannot write ({why})", str(target)) from None
         raise
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fdsl.compositions import LABELS, Target
 from fdsl.datasets import Dataset
-from fdsl.export.png import compact_image, png_bytes
+from fdsl.export.png import png_bytes
 from fdsl.progress import Progress
 from fdsl.whole_files import whole_folder
 
@@ -77,7 +77,7 @@ def _annotations(
         part = indices[start : start + at_once]
         pixels, targets = dataset.batch(part)
         for index, picture, target in zip(part, pixels, targets, strict=True):
-            (images / f"{index:012d}.png").write_bytes(png_bytes(compact_image(picture, dataset.palette)))
+            (images / f"{index:012d}.png").write_bytes(png_bytes(picture, dataset.palette))
             for row in _rows(target):
                 number += 1  # pycocotools takes an id of 0 for none
                 yield {"id": number, "image_id": int(index), **row}

@@ -1,4 +1,4 @@
-"""A folder of PNG files, named as the published ones."""
+"""Some categories of a dataset as a folder of PNG files, named as the published ones."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fdsl.datasets import IndexedPictures
-from fdsl.export.png import compact_image, png_bytes
+from fdsl.export.category_folders import write_category
+from fdsl.export.encodings import SUFFIXES
+from fdsl.export.shards import FilePictures
 from fdsl.progress import Progress
 from fdsl.whole_files import whole_folder
-
-_BATCH_BYTES = 16 << 20
 
 
 def export_folder(
@@ -20,7 +20,7 @@ def export_folder(
 
     A picture is CATEGORY/NAME.png, named as the family's published code names it (fractaldb:
     CATEGORY_WW_count_P_flipF.png with weight row, pattern and flip); where instances are drawn continuously,
-    CATEGORY/CATEGORY_instance_N.png.
+    CATEGORY/CATEGORY_instance_N.png. `export_dataset` writes all of a large dataset, and goes on where it was stopped.
 
     Args:
         dataset: what to draw; epoch 0 of a view. Of a mix, the samples of its parts, whatever the weights.
@@ -34,24 +34,18 @@ def export_folder(
 
     >>> export_folder(dataset, Path("pictures"), categories=range(10))
     """
-    if dataset.labels:
-        raise ValueError(f"labels is {dataset.labels!r}; expected 'class' for folders of classes, or export_coco")
-    names = dataset.classes
-    total = sum(len(dataset.part_of(category)[0].instances) for category in categories)
-    at_once, done = max(1, _BATCH_BYTES // (3 * dataset.spec.size**2)), 0
+    pictures = FilePictures(dataset)
+    done, total = 0, sum(map(pictures.class_size, categories))
+
+    def drew(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress:
+            progress("drawing", done, total)
+
     with whole_folder(folder) as temporary:
         for category in categories:
-            here = temporary / names[category]
+            here = temporary / pictures.class_name(category)
             here.mkdir()
-            part, own = dataset.part_of(category)
-            count = len(part.instances)
-            for start in range(0, count, at_once):
-                numbers = part.instances[start : start + at_once]
-                first = own * count + start
-                images, _ = part.batch(range(first, first + len(numbers)))
-                for number, pixels in zip(numbers, images, strict=True):
-                    name = f"{part.file_name(own, int(number))}.png"
-                    (here / name).write_bytes(png_bytes(compact_image(pixels, part.palette)))
-                done += len(numbers)
-                if progress:
-                    progress("drawing", done, total)
+            drawn = pictures.encoded(pictures.of_class(category), "png", drew=drew, threads=None)
+            write_category(here, drawn, SUFFIXES["png"])
