@@ -57,7 +57,7 @@ def render_speed(
         >>> [speed.threads for speed in render_speed(dataset, threads=[1, 2], seconds=1)]
         [1, 2]
     """
-    _check_seconds(seconds)
+    check_seconds(seconds)
     spec, order = dataset.spec, EpochOrder(len(dataset))
     size = max(*threads, 1, min(_BATCH, _BATCH_BYTES // (spec.image_channels * spec.size**2)))
     out = np.empty((size, spec.image_channels, spec.size, spec.size), np.uint8)
@@ -115,7 +115,7 @@ def feed_speed(
     """
     from fdsl.feed import Feed
 
-    _check_seconds(seconds)
+    check_seconds(seconds)
     if not 0 <= step_s < float("inf"):
         raise ValueError(f"step_s is {step_s!r}; expected seconds, 0 or more")
     feed = Feed(dataset, batch_size=batch_size, ahead=ahead, threads=threads, device=device)
@@ -136,6 +136,10 @@ def _epochs(feed: Feed) -> Generator[Any, None, None]:
         yield from feed
 
 
-def _check_seconds(seconds: float) -> None:
+def check_seconds(seconds: float) -> None:
+    """Raises a ValueError for what is no time to measure in.
+
+    >>> check_seconds(5)
+    """
     if not 0 < seconds < float("inf"):
         raise ValueError(f"seconds is {seconds!r}; expected a number over 0")

@@ -28,7 +28,8 @@ class Feed:
 
     images: uint8 tensor (B, channels, size, size); labels: int64 tensor (B,), or a list of B dicts of tensors where the
     dataset's labels are dense; both on `device`. Rendering runs in threads of its own, at most `ahead` batches before
-    the caller. On a CUDA device batches come through pinned memory.
+    the caller. On a CUDA device batches come through pinned memory, copied on the stream that is current when they are
+    asked for. `stats()` says what the caller waits for them.
 
     Args:
         dataset: what to draw.
