@@ -23,7 +23,19 @@ from fdsl import bench
 from fdsl.cli import app
 
 _SHEET = Image.new("RGB", (8, 8))
-COMMANDS = ("search", "catalog", "show", "render", "export", "bench", "bench render", "bench feed", "pretrain", "demo")
+COMMANDS = (
+    "search",
+    "catalog",
+    "show",
+    "render",
+    "export",
+    "bench",
+    "bench render",
+    "bench feed",
+    "plan",
+    "pretrain",
+    "demo",
+)
 SMALL = ("--size", "32", "--points", "1000")
 
 
@@ -294,7 +306,11 @@ class TestBench:
         assert 0 < figures["images_per_s"] <= 8 / 0.03
         assert figures["waiting_share"] < 0.5
         assert figures["first_batch_s"] > 0
-        assert "waiting share" in run(*arguments)
+        assert figures["render_images_per_s"] > figures["images_per_s"]
+        assert 0 < figures["queue_depth"] <= 2
+        assert figures["queue_empty_share"] < 0.5
+        drawn = ("--channels", 3, "--pad", 1, "--crop-of", 48, "--instances", "0:100:5", "--ahead", 3, "--threads", 1)
+        assert "waiting share" in run(*arguments, *drawn)
 
     def test_a_feed_is_measured_over_the_end_of_its_epoch(self, catalog: fdsl.Catalog) -> None:
         dataset = fdsl.Dataset(catalog, 2, fdsl.RenderSpec(size=16, points=10))
@@ -304,6 +320,34 @@ class TestBench:
         for command in ("render", "feed"):
             assert "seconds is 0.0; expected a number over 0" in error_of("bench", command, saved, "--seconds", 0)
         assert "step_s is -0.001" in error_of("bench", "feed", saved, "--step-ms", -1)
+        assert "ahead is 0" in error_of("bench", "feed", saved, "--ahead", 0)
+
+
+class TestPlan:
+    """The command line alone; what it measures has tests of its own."""
+
+    def test_a_model_that_is_known(self, saved: Path) -> None:
+        arguments = ("plan", saved, "--images-per-s", 10, "--images", 7200, "--epochs", 10, "--ranks", 2)
+        figures = json.loads(run(*arguments, "--seconds", 0.05, "--json", *SMALL))
+        assert figures["hours"] == 1
+        assert figures["sources"]["model_images_per_s"] == "given"
+        assert figures["verdict"].startswith("the feed is ")
+        text = run(*arguments, "--seconds", 0.05, *SMALL)
+        assert "the model needs   10 images/s per rank" in text
+        assert "60.0 minutes on 2 ranks" in text
+        assert all(len(line) < 120 for line in text.splitlines())
+
+    def test_a_shortfall_is_no_failure(self, saved: Path) -> None:
+        text = run("plan", saved, "--images-per-s", 1e9, "--cores", 1, "--seconds", 0.05, *SMALL)
+        assert "the feed is the bottleneck: " in text
+
+    def test_errors(self, saved: Path) -> None:
+        one = "expected one of --model and --images-per-s"
+        assert one in error_of("plan", saved, code=2)
+        assert one in error_of("plan", saved, "--model", "resnet18", "--images-per-s", 5, code=2)
+        assert "ranks is 0; expected a whole number of at least 1" in error_of(
+            "plan", saved, "--images-per-s", 5, "--ranks", 0
+        )
 
 
 class TestTraining:
@@ -365,8 +409,9 @@ class TestTrouble:
             ("render", "{saved}", "--out", "pictures", "--size", 512),
             ("bench", "render", "{saved}", "--seconds", 100),
             ("bench", "feed", "{saved}", "--seconds", 100),
+            ("plan", "{saved}", "--images-per-s", 10, "--seconds", 100),
         ],
-        ids=["search", "render", "bench render", "bench feed"],
+        ids=["search", "render", "bench render", "bench feed", "plan"],
     )
     def test_ctrl_c(self, arguments: tuple[object, ...], saved: Path, tmp_path: Path) -> None:
         terminal, stderr = pty.openpty()  # so that the bar shows when the work is under way

@@ -97,25 +97,6 @@ def test_an_error_in_drawing_reaches_the_caller(dataset: Dataset, monkeypatch: p
         next(iter(Feed(dataset, batch_size=4)))
 
 
-def test_the_waiting_share_is_what_the_caller_waited(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(self: Feed, position: int, epoch: int) -> object:
-        time.sleep(0.05)
-        return drawn(self, position, epoch)
-
-    drawn = Feed._draw
-    feed = Feed(dataset, batch_size=4)
-    for _ in feed:
-        time.sleep(0.02)
-    assert feed.stats().waiting_share < 0.3
-    monkeypatch.setattr(Feed, "_draw", slow)
-    for _ in feed:
-        pass
-    stats = feed.stats()
-    assert stats.waiting_share > 0.9
-    assert stats.images == 40
-    assert stats.images_per_s == pytest.approx(40 / stats.seconds)
-
-
 def test_memory_does_not_grow(catalog: Catalog) -> None:
     feed = Feed(Dataset(catalog, 1000, RenderSpec(size=64, points=100)), batch_size=256)
     pages = []

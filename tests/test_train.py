@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,6 +175,16 @@ def test_report_and_log(pretrain: Pretrain, dataset: fdsl.Dataset, tmp_path: Pat
     rates = [float(row["learning_rate"]) for row in rows if row["learning_rate"]]
     assert rates == sorted(rates, reverse=True)
     assert rates[-1] > 0
+
+
+def test_the_bar_says_how_fast_it_goes_and_what_steps_wait(pretrain: Pretrain, tmp_path: Path) -> None:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    bars = Progress(console=Console(quiet=True))
+    pretrain(output=tmp_path / "run", steps=8, progress=bars)
+    note = bars.tasks[0].fields["note"]
+    assert re.fullmatch(r"step 8, loss [\d.]+, [\d,]+ images/s, [\d.]+% waiting \(drawn at [1-9][\d,]*/s\)", note), note
 
 
 def test_it_learns(pretrain: Pretrain, dataset: fdsl.Dataset, tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fdsl.datasets import Dataset
+from fdsl.datasets import IndexedPictures
 from fdsl.order import EpochOrder
 from fdsl.progress import Progress
+from fdsl.stalls import FeedStats
 
 if TYPE_CHECKING:
     from fdsl.feed import Feed
@@ -38,30 +39,8 @@ class RenderSpeed:
     images_per_s: float
 
 
-@dataclass(frozen=True)
-class FeedSpeed:
-    """What a feed delivers to a consumer.
-
-    Args:
-        first_batch_s: seconds from making the feed to its first batch.
-        images: delivered after the first batch.
-        seconds: in which they were.
-        waiting_share: the part of those seconds in which the consumer waited, 0 to 1.
-    """
-
-    first_batch_s: float
-    images: int
-    seconds: float
-    waiting_share: float
-
-    @property
-    def images_per_s(self) -> float:
-        """Images delivered per second, the consumer's own work included."""
-        return self.images / self.seconds
-
-
 def render_speed(
-    dataset: Dataset, threads: Sequence[int], seconds: float = 5.0, progress: Progress | None = None
+    dataset: IndexedPictures, threads: Sequence[int], seconds: float = 5.0, progress: Progress | None = None
 ) -> list[RenderSpeed]:
     """Draws shuffled pictures into one piece of memory, over and over, with each number of threads.
 
@@ -78,7 +57,7 @@ def render_speed(
         >>> [speed.threads for speed in render_speed(dataset, threads=[1, 2], seconds=1)]
         [1, 2]
     """
-    _check_seconds(seconds)
+    check_seconds(seconds)
     spec, order = dataset.spec, EpochOrder(len(dataset))
     size = max(*threads, 1, min(_BATCH, _BATCH_BYTES // (spec.image_channels * spec.size**2)))
     out = np.empty((size, spec.image_channels, spec.size, spec.size), np.uint8)
@@ -102,12 +81,16 @@ def render_speed(
 
 
 def feed_speed(
-    dataset: Dataset,
+    dataset: IndexedPictures,
     batch_size: int = 256,
     step_s: float = 0.0,
     seconds: float = 5.0,
+    *,
+    ahead: int = 2,
+    threads: int | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
-) -> FeedSpeed:
+) -> FeedStats:
     """Takes batches from a Feed, as a training loop would whose step takes `step_s`.
 
     Args:
@@ -115,11 +98,16 @@ def feed_speed(
         batch_size: images of a batch.
         step_s: seconds that the consumer takes for a batch; 0 asks for the next one at once.
         seconds: to go on for, after the first batch.
+        ahead, threads, device: the Feed's.
         progress: called with (what, done, total).
+
+    Returns:
+        What `feed.stats()` says at the end, over as many epochs as it took.
 
     Raises:
         ValueError: an argument is out of its range.
         ImportError: torch is not installed.
+        RuntimeError: the device is not there.
 
     Example:
         >>> feed_speed(dataset, batch_size=64, step_s=0.1, seconds=1).waiting_share < 0.5
@@ -127,31 +115,31 @@ def feed_speed(
     """
     from fdsl.feed import Feed
 
-    _check_seconds(seconds)
+    check_seconds(seconds)
     if not 0 <= step_s < float("inf"):
         raise ValueError(f"step_s is {step_s!r}; expected seconds, 0 or more")
-    began = time.perf_counter()
-    with contextlib.closing(_epochs(Feed(dataset, batch_size=batch_size))) as batches:
+    feed = Feed(dataset, batch_size=batch_size, ahead=ahead, threads=threads, device=device)
+    with contextlib.closing(_epochs(feed)) as batches:
         next(batches)
-        first_batch_s = time.perf_counter() - began
-        images, waited, began, now = 0, 0.0, time.perf_counter(), 0.0
+        began, now = time.perf_counter(), 0.0
         while now < seconds:
             time.sleep(step_s)
-            asked = time.perf_counter()
-            images += len(next(batches)[1])
-            received = time.perf_counter()
-            waited, now = waited + received - asked, received - began
+            next(batches)
+            now = time.perf_counter() - began
             if progress:
                 progress("feeding", min(round(10 * now), round(10 * seconds)), round(10 * seconds))
-    return FeedSpeed(first_batch_s, images, now, waited / now)
+    return feed.stats()
 
 
 def _epochs(feed: Feed) -> Generator[Any, None, None]:
-    # Its own figures begin anew with each epoch, so they are taken here.
     while True:
         yield from feed
 
 
-def _check_seconds(seconds: float) -> None:
+def check_seconds(seconds: float) -> None:
+    """Raises a ValueError for what is no time to measure in.
+
+    >>> check_seconds(5)
+    """
     if not 0 < seconds < float("inf"):
         raise ValueError(f"seconds is {seconds!r}; expected a number over 0")

@@ -1,4 +1,4 @@
-"""The command line: `fdsl search`, `catalog`, `show`, `render`, `export`, `bench`, `pretrain` and `demo`."""
+"""The command line: `fdsl search`, `catalog`, `show`, `render`, `export`, `bench`, `plan`, `pretrain` and `demo`."""
 
 from __future__ import annotations
 
@@ -650,11 +650,22 @@ def bench_feed(
     source: CatalogOrFamily = "fractaldb",
     batch_size: Annotated[int, typer.Option(help="Images of a batch.")] = 256,
     step_ms: Annotated[float, typer.Option(help="Milliseconds that the consumer takes for a batch.")] = 0.0,
+    ahead: Annotated[int, typer.Option(help="Batches drawn before they are asked for.")] = 2,
+    threads: Annotated[int | None, typer.Option(min=1, help="Of the drawing.", show_default="all processors")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    instances: Instances = "1000",
+    variation: Variation = None,
+    seed: Seed = 0,
     size: Size = 224,
     points: Points = None,
     draw: Draw = None,
     color: Color = None,
+    channels: Channels = None,
+    pad: Pad = None,
     fit: Fit = None,
+    crop_of: CropOf = None,
+    view_scale: ViewScale = None,
+    option: Options = None,
     seconds: Annotated[float, typer.Option(help="To go on for, after the first batch.")] = 5.0,
     as_json: AsJson = False,
 ) -> None:
@@ -664,20 +675,111 @@ def bench_feed(
     """
     from fdsl.bench import feed_speed
 
-    spec = fdsl.RenderSpec(size=size, points=points, draw=draw, color=color, fit=fit)
+    view, options = _view(crop_of, view_scale), _settings(option, "--option")
+    spec = fdsl.RenderSpec(size, points, draw, color, channels, pad, fit, view, options)
+    numbers = _range(instances, "--instances")
     with _progress_bar() as progress:
-        dataset = fdsl.Dataset(_open(source, None, progress), spec=spec)
-        speed = feed_speed(dataset, batch_size, step_ms / 1e3, seconds, progress)
+        dataset = fdsl.Dataset(_open(source, variation, progress), numbers, spec, seed)
+        stats = feed_speed(
+            dataset,
+            batch_size,
+            step_ms / 1e3,
+            seconds,
+            ahead=ahead,
+            threads=threads,
+            device=device,
+            progress=progress,
+        )
     _print_figures(
         {
-            "images_per_s": round(speed.images_per_s, 1),
-            "waiting_share": round(speed.waiting_share, 4),
-            "first_batch_s": round(speed.first_batch_s, 4),
+            "images_per_s": round(stats.images_per_s, 1),
+            "waiting_share": round(stats.waiting_share, 4),
+            "first_batch_s": round(stats.first_batch_s, 4),
+            "render_images_per_s": round(stats.render_images_per_s, 1),
+            "queue_depth": round(stats.queue_depth, 2),
+            "queue_empty_share": round(stats.empty_share, 4),
             "batch_size": batch_size,
             "step_ms": step_ms,
         },
         as_json,
     )
+
+
+@app.command()
+def plan(
+    source: CatalogOrFamily,
+    model: Annotated[
+        str | None, typer.Option(help="A name that timm knows; its training step is measured here.", show_default=False)
+    ] = None,
+    images_per_s: Annotated[
+        float | None,
+        typer.Option(help="Or what one GPU trains on with your model, where you know it.", show_default=False),
+    ] = None,
+    images: Annotated[
+        int | None, typer.Option(help="Pictures of an epoch.", show_default="categories x instances, of a family 100 x")
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Of the run.")] = 300,
+    batch_size: Annotated[int, typer.Option(help="Images of a step on one GPU.")] = 256,
+    ranks: Annotated[int, typer.Option(help="GPUs of the whole run.")] = 1,
+    cores: Annotated[
+        int | None,
+        typer.Option(help="Of each GPU's process.", show_default="this machine's, shared out among its GPUs"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where --model trains: auto, cpu, cuda or cuda:1.")] = "auto",
+    compiled: Annotated[bool, typer.Option("--compile", help="Train --model with torch.compile.")] = False,
+    instances: Instances = "1000",
+    variation: Variation = None,
+    seed: Seed = 0,
+    size: Size = 224,
+    points: Points = None,
+    draw: Draw = None,
+    color: Color = None,
+    channels: Channels = None,
+    pad: Pad = None,
+    fit: Fit = None,
+    crop_of: CropOf = None,
+    view_scale: ViewScale = None,
+    option: Options = None,
+    seconds: Annotated[float, typer.Option(help="Of each measurement.")] = 5.0,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a training run needs and what this machine has for it.
+
+    A family stands for a catalog of it: 100 categories are searched and drawn.
+
+    Example: fdsl plan fractaldb-1k --model deit_tiny_patch16_224 --ranks 4
+    Example: fdsl plan fractaldb --images 300000000 --images-per-s 2500 --epochs 90 --ranks 64 --cores 8
+    """
+    from fdsl.planning import plan as measured
+
+    if (model is None) == (images_per_s is None):
+        raise typer.BadParameter("expected one of --model and --images-per-s", param_hint="--model")
+    view, options = _view(crop_of, view_scale), _settings(option, "--option")
+    spec = fdsl.RenderSpec(size, points, draw, color, channels, pad, fit, view, options)
+    numbers = _range(instances, "--instances")
+    with _progress_bar() as progress:
+        dataset = fdsl.Dataset(_open(source, variation, progress), numbers, spec, seed)
+        found = measured(
+            dataset,
+            images_per_s=images_per_s,
+            model=model,
+            images=images,
+            epochs=epochs,
+            batch_size=batch_size,
+            ranks=ranks,
+            cores=cores,
+            device=device,
+            compiled=compiled,
+            seconds=seconds,
+            progress=progress,
+        )
+    if as_json:
+        print(json.dumps(found.figures()))
+        return
+    rows = found.rows()
+    what_width, value_width = (max(len(row[column]) for row in rows) for column in (0, 1))
+    for what, value, known in rows:
+        print(f"{what:{what_width}}  {value:{value_width}}  {known}".rstrip())
 
 
 @app.command()

@@ -6,7 +6,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,34 +16,11 @@ except ImportError as error:
 
 from fdsl.datasets import IndexedPictures
 from fdsl.order import EpochBatches
+from fdsl.stalls import FeedStats, HostMark, Mark, StallTimer
 
 # A tensor of classes, or a dict of tensors for each picture where the labels are dense.
 Labels = Any
-
-
-@dataclass(frozen=True)
-class FeedStats:
-    """What a feed has cost since its iteration began.
-
-    Args:
-        images: handed over.
-        seconds: since the first batch was asked for.
-        waited: seconds of those in which the caller waited for a batch.
-    """
-
-    images: int
-    seconds: float
-    waited: float
-
-    @property
-    def images_per_s(self) -> float:
-        """Images handed over per second, the caller's own work included."""
-        return self.images / self.seconds if self.seconds else 0.0
-
-    @property
-    def waiting_share(self) -> float:
-        """The part of the time that the caller spent waiting for data, 0 to 1, by the host's clock."""
-        return self.waited / self.seconds if self.seconds else 0.0
+_Batch = tuple[torch.Tensor, Labels]
 
 
 class Feed:
@@ -52,7 +28,8 @@ class Feed:
 
     images: uint8 tensor (B, channels, size, size); labels: int64 tensor (B,), or a list of B dicts of tensors where the
     dataset's labels are dense; both on `device`. Rendering runs in threads of its own, at most `ahead` batches before
-    the caller. On a CUDA device batches come through pinned memory.
+    the caller. On a CUDA device batches come through pinned memory, copied on the stream that is current when they are
+    asked for. `stats()` says what the caller waits for them.
 
     Args:
         dataset: what to draw.
@@ -112,7 +89,7 @@ class Feed:
         self._ahead = ahead
         self._threads = threads
         self._epoch = self._position = self._resume_at = 0
-        self._images, self._waited, self._began, self._last = 0, 0.0, 0.0, 0.0
+        self._timer = StallTimer(HostMark if self.device.type == "cpu" else self._event)
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -153,39 +130,61 @@ class Feed:
         }
 
     def stats(self) -> FeedStats:
-        """What the feed has cost since the current iteration began, or in the last one."""
-        return FeedStats(self._images, self._last - self._began, self._waited)
+        """What the feed has cost since it was made; at once, also where the device has not finished its steps.
+
+        >>> feed = fdsl.Feed(dataset, batch_size=4)
+        >>> for images, labels in feed:
+        ...     pass
+        >>> feed.stats().images
+        20
+        """
+        return self._timer.stats()
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, Labels]]:
         batches, epoch = self.batches, self._epoch
         self._position, self._resume_at = self._resume_at, 0
-        self._images, self._waited = 0, 0.0
-        self._began = self._last = time.perf_counter()
-        to_device = partial(torch.Tensor.to, device=self.device, non_blocking=True)
         starts = iter(range(self._position, batches.samples, batches.global_batch_size))
-        pending: deque[Future[tuple[torch.Tensor, Labels]]] = deque()
-        pool = ThreadPoolExecutor(1, "fdsl-feed")
+        pending: deque[Future[tuple[_Batch, float]]] = deque()
+        self._timer.begin()
+        pool = ThreadPoolExecutor(1, "fdsl-feed", *self._on_device())
         try:
             for start in starts:
-                pending.append(pool.submit(self._draw, start, epoch))
+                pending.append(pool.submit(_timed, self._draw, start, epoch))
                 if len(pending) == self._ahead:
                     break
             while pending:
-                asked = time.perf_counter()
-                images, labels = pending.popleft().result()
-                self._last = time.perf_counter()
-                self._waited += self._last - asked
+                self._timer.ask(ready=sum(batch.done() for batch in pending))
+                pending[0].result()
                 for start in starts:
-                    pending.append(pool.submit(self._draw, start, epoch))
+                    pending.append(pool.submit(_timed, self._draw, start, epoch))
                     break
-                self._images += len(labels)
                 self._position = min(self._position + batches.global_batch_size, batches.samples)
-                yield to_device(images), _each(labels, to_device)
-                self._last = time.perf_counter()
+                yield self._hand_over(*pending.popleft().result())
+            self._timer.end()
             if self._epoch == epoch:
                 self._epoch, self._position = epoch + 1, 0
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def _hand_over(self, batch: _Batch, drawing_s: float) -> _Batch:
+        # Pinned memory may be let go of at once: torch reuses it only after the stream has copied from it.
+        to_device = partial(torch.Tensor.to, device=self.device, non_blocking=True)
+        images, labels = to_device(batch[0]), _each(batch[1], to_device)
+        self._timer.receive(len(labels), drawing_s)
+        return images, labels
+
+    def _event(self) -> Mark:
+        event = torch.cuda.Event(enable_timing=True)
+        event.record(torch.cuda.current_stream(self.device))
+        mark: Mark = event
+        return mark
+
+    def _on_device(self) -> tuple[Any, ...]:
+        # A thread begins on the first GPU, and pinning there would take up its memory for the ranks of all others.
+        if self.device.type == "cpu":
+            return ()
+        index = torch.cuda.current_device() if self.device.index is None else self.device.index
+        return torch.cuda.set_device, (index,)
 
     def _draw(self, position: int, epoch: int) -> tuple[torch.Tensor, Labels]:
         indices, repeats = self.batches.slice_at(position, epoch)
@@ -195,6 +194,11 @@ class Feed:
         _, labels = self.dataset.batch(indices, epoch=epoch, repeat=repeats, out=images.numpy(), threads=self._threads)
         drawn = _each(labels, torch.from_numpy)
         return images, _each(drawn, torch.Tensor.pin_memory) if pinned else drawn
+
+
+def _timed(draw: Callable[[int, int], _Batch], position: int, epoch: int) -> tuple[_Batch, float]:
+    began = time.perf_counter()
+    return draw(position, epoch), time.perf_counter() - began
 
 
 def _each(labels: Any, change: Callable[[Any], torch.Tensor]) -> Labels:

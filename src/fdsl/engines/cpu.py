@@ -68,14 +68,22 @@ def kernel_name() -> str:
     return name
 
 
+def processors() -> int:
+    """The processors that this process may use.
+
+    >>> processors() >= 1
+    True
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def default_threads() -> int:
     """One thread in a DataLoader worker; else the processors that we may use, shared out among the ranks of a node."""
     torch_data = sys.modules.get("torch.utils.data")
     if torch_data is not None and torch_data.get_worker_info() is not None:
         return 1
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     ranks_here = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, processors // max(1, int(ranks_here) if ranks_here.isdecimal() else 1))
+    return max(1, processors() // max(1, int(ranks_here) if ranks_here.isdecimal() else 1))
 
 
 def thread_count(threads: int | None) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import difflib
 import json
 import logging
 import math
@@ -22,7 +21,6 @@ try:
     import lightning.pytorch as lightning
     import timm
     import torch
-    from timm.optim import create_optimizer_v2
     from torch.nn import functional
 except ImportError as error:
     raise ImportError(f"pretraining needs {error.name}, which is not installed; pip install 'fdsl[train]'") from error
@@ -31,15 +29,22 @@ from rich.progress import Progress, TaskID
 
 from fdsl.datasets import Dataset
 from fdsl.feed import Feed
+from fdsl.stalls import FeedStats
+from fdsl.train.networks import (
+    CLIP_NORM,
+    PixelNorm,
+    device_named,
+    device_text,
+    has_fast_bf16,
+    network_named,
+    optimizer_of,
+)
 from fdsl.train.progress import progress_bars
 from fdsl.whole_files import whole_or_nothing
 
 CHECKPOINT, LOG, REPORT = "last.ckpt", "log.csv", "report.json"
 _COLUMNS = ("step", "seconds", "loss", "learning_rate", "held_out_accuracy")
 _LOG_EVERY = 10
-_CLIP_NORM = 1.0
-# About a third of a picture's pixels are hit, at half of full brightness.
-_PIXEL_MEAN, _PIXEL_STD = 0.2, 0.5
 # As many batches as Lightning may count; `steps` or `seconds` ends the run.
 _WITHOUT_END = 2**40
 
@@ -145,7 +150,7 @@ def pretrain(
     ):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1")
-    where = _device(device)
+    where = device_named(device)
     settings = {
         "dataset": dataset.digest,
         "model": model,
@@ -162,7 +167,7 @@ def pretrain(
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(seed)
         feed = Feed(dataset, batch_size=batch_size, device=where, shuffle_seed=seed, drop_last=True)
-        module = _Pretraining(_network(model, dataset), feed, settings)
+        module = _Pretraining(network_named(model, dataset), feed, settings)
         _claim(folder, resume)
         checkpoint = _checkpoint(folder / CHECKPOINT, settings) if resume else None
         with _quiet(), progress_bars(progress) as bars:
@@ -185,19 +190,11 @@ def pretrain(
         train_loss=round(module.mean_loss, 4),
         held_out_accuracy=run.accuracy,
         held_out_images=min(held_out_images, len(held_out)) if held_out is not None else 0,
-        device=torch.cuda.get_device_name(where) if where.type == "cuda" else f"cpu, {torch.get_num_threads()} threads",
+        device=device_text(where),
         versions={"torch": torch.__version__, "timm": timm.__version__, "lightning": lightning.__version__},
     )
     (folder / REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n")
     return report
-
-
-class PixelNorm(torch.nn.Module):  # type: ignore[misc]
-    """uint8 pixels (B, C, H, W) to float32: (x / 255 − 0.2) / 0.5, on the device that they are on."""
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalises a batch."""
-        return (images.float() - 255 * _PIXEL_MEAN) * (1 / (255 * _PIXEL_STD))
 
 
 class _Pretraining(lightning.LightningModule):  # type: ignore[misc]
@@ -229,7 +226,9 @@ class _Pretraining(lightning.LightningModule):  # type: ignore[misc]
 
     @property
     def waited(self) -> float:
-        return self.earlier_waited + self.batches.waited
+        """Seconds of it in which a step waited for its batch, the first one too."""
+        stats = self.batches.stats()
+        return self.earlier_waited + stats.first_batch_s + stats.waited
 
     @property
     def done(self) -> float:
@@ -259,9 +258,7 @@ class _Pretraining(lightning.LightningModule):  # type: ignore[misc]
         return self.batches
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return create_optimizer_v2(
-            self.model, "adamw", lr=self.settings["learning_rate"], weight_decay=self.settings["weight_decay"]
-        )
+        return optimizer_of(self.model, self.settings["learning_rate"], self.settings["weight_decay"])
 
     def on_train_start(self) -> None:
         self.loss_sum = self.loss_sum.to(self.device)
@@ -310,7 +307,6 @@ class _Batches:
 
     def __init__(self, feed: Feed) -> None:
         self._feed = feed
-        self._waited = 0.0
 
     def __len__(self) -> int:
         return _WITHOUT_END
@@ -318,11 +314,9 @@ class _Batches:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         while True:
             yield from self._feed
-            self._waited += self._feed.stats().waited
 
-    @property
-    def waited(self) -> float:
-        return self._waited + self._feed.stats().waited
+    def stats(self) -> FeedStats:
+        return self._feed.stats()
 
     def state_dict(self) -> dict[str, Any]:
         return self._feed.state_dict()
@@ -390,7 +384,7 @@ class _Run(lightning.Callback):  # type: ignore[misc]
         task = self._bars.add_task("evaluating", total=wanted, note="")
         module.eval()
         batches = iter(feed)
-        fast = _has_fast_bf16(module.device)
+        fast = has_fast_bf16(module.device)
         with torch.inference_mode(), torch.autocast(module.device.type, torch.bfloat16, enabled=fast):
             while seen < wanted:
                 images, labels = next(batches)
@@ -416,7 +410,8 @@ class _Run(lightning.Callback):  # type: ignore[misc]
         speed = module.step * module.settings["batch_size"] / module.training_seconds
         accuracy = "" if self.accuracy is None else f", {self.accuracy:.0%} right"
         note = f"step {module.step:,}, loss {loss:.2f}, {speed:,.0f} images/s"
-        note += f", {module.waited / module.training_seconds:.1%} waiting{accuracy}"
+        drawing = module.batches.stats().render_images_per_s
+        note += f", {module.waited / module.training_seconds:.1%} waiting (drawn at {drawing:,.0f}/s){accuracy}"
         self._bars.update(self._task, completed=min(1.0, self._done), note=note)
 
 
@@ -431,10 +426,10 @@ def _fit(module: _Pretraining, run: _Run, device: torch.device, checkpoint: dict
     trainer = lightning.Trainer(
         accelerator="gpu" if cuda else "cpu",
         devices=[device.index or 0] if cuda else 1,
-        precision="bf16-mixed" if _has_fast_bf16(device) else "32-true",
+        precision="bf16-mixed" if has_fast_bf16(device) else "32-true",
         max_epochs=1,
         max_steps=module.settings["steps"] or -1,
-        gradient_clip_val=_CLIP_NORM,
+        gradient_clip_val=CLIP_NORM,
         callbacks=[run],
         logger=False,
         enable_checkpointing=False,
@@ -483,49 +478,6 @@ def _check(
         ):
             if found != asked:
                 raise ValueError(f"held_out has {name} {found}, dataset {asked}; expected the same")
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-    except RuntimeError:
-        device = torch.device("meta")
-    if device.type not in ("cpu", "cuda"):
-        raise ValueError(f"device is {name!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:1'")
-    if device.type == "cpu":
-        return device
-    index = device.index or 0
-    if index >= torch.cuda.device_count():
-        raise RuntimeError(f"device {name!r} is not there: torch sees {torch.cuda.device_count()} CUDA GPUs")
-    return torch.device("cuda", index)
-
-
-def _has_fast_bf16(device: torch.device) -> bool:
-    # Processors with AMX train 1.3 to 1.5 times as fast; newer versions of torch tell of them.
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cuda" or bool(capabilities.get("amx_bf16"))
-
-
-def _network(name: str, dataset: Dataset) -> torch.nn.Module:
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
-        raise ValueError(f"timm has no model {name!r}; expected one of timm.list_models(), such as {', '.join(near)}")
-    shape = (dataset.spec.image_channels, dataset.spec.size, dataset.spec.size)
-    arguments = {"pretrained": False, "num_classes": len(dataset.catalog), "in_chans": shape[0]}
-    try:
-        try:
-            network = timm.create_model(name, img_size=shape[1], **arguments)
-        except TypeError:  # convolutions take any size
-            torch.manual_seed(torch.initial_seed())
-            network = timm.create_model(name, **arguments)
-        with torch.inference_mode():
-            network.eval()(torch.zeros(1, *shape))
-    except Exception as error:
-        reason = str(error).partition("\n")[0]
-        raise ValueError(
-            f"model {name!r} does not take images of {shape} (channels, height, width): {reason}"
-        ) from None
-    return network.train().to(memory_format=torch.channels_last)  # faster, for convolutions
 
 
 def _claim(folder: Path, resume: bool) -> None:
