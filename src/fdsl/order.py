@@ -173,6 +173,10 @@ class EpochBatches:
         if epoch != self.epoch or self._finished:
             self._go_to(epoch, 0, 0)
 
+    def count_from(self, batches: int) -> None:
+        """Makes the next iteration, from the epoch's start, count as if so many batches had been handed over."""
+        self._go_to(self.epoch, 0, batches)
+
     def _go_to(self, epoch: int, position: int, batches: int) -> None:
         self.epoch, self.position, self.batches = epoch, position, batches
         self._resume, self._begun = (position, batches), False
@@ -339,9 +343,7 @@ def checked_state(state: Mapping[str, Any], identity: Mapping[str, Any], samples
         if state[name] != value:
             raise ValueError(f"feed state has {name} {state[name]!r}, this feed {value!r}; expected the same")
     epoch, position, batches = (state[name] for name in _WHERE)
-    for name, value, limit in (("epoch", epoch, 2**32 - 1), ("position", position, samples)):
+    for name, value, limit in zip(_WHERE, (epoch, position, batches), (2**32 - 1, samples, 2**62), strict=True):
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= limit:
             raise ValueError(f"feed state has {name} {value!r}; expected a whole number from 0 to {limit}")
-    if isinstance(batches, bool) or not isinstance(batches, int) or not bool(position) <= batches <= position:
-        raise ValueError(f"feed state has batches {batches!r}; expected how many it took to position {position}")
     return epoch, position, batches
