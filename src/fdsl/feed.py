@@ -129,6 +129,11 @@ class Feed:
         return self.batches.epoch
 
     @property
+    def batch_sampler(self) -> EpochBatches:
+        """The order, where a DataLoader has it: there Lightning looks for `set_epoch`."""
+        return self.batches
+
+    @property
     def loss_weight(self) -> float:
         """What each sample of the batch last handed over weighs: world size / samples of the batch on all ranks.
 
@@ -152,7 +157,7 @@ class Feed:
     def state_dict(self) -> dict[str, Any]:
         """Where the feed is: plain numbers and strings, the same on all ranks.
 
-        The next sample is the first that was not handed over.
+        The next sample is the first that was not handed over; see `EpochBatches.state_dict` for the end of an epoch.
         """
         return {"dataset": self.dataset.digest} | self.batches.state_dict()
 
@@ -200,8 +205,7 @@ class Feed:
                 batches.advance()
                 yield to_device(images), _each(labels, to_device)
                 self._last = time.perf_counter()
-            if batches.epoch == epoch:
-                batches.set_epoch(epoch + 1)
+            batches.end(epoch)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

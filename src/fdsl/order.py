@@ -226,13 +226,18 @@ class EpochBatches:
         self.position += self.batch_samples(self.position)
         self.batches += 1
 
+    def end(self, epoch: int) -> None:
+        """Ends an iteration over `epoch`: the next one is over the next epoch, unless another was set meanwhile."""
+        if self.epoch == epoch:
+            self._go_to(epoch + 1, 0, 0)
+
     def state_dict(self) -> dict[str, Any]:
         """What the order is and where it is: plain numbers and strings, the same on all ranks.
 
-        After an epoch's last batch it is the start of the next epoch.
+        Taken after an epoch's last batch, it resumes with the empty rest of that epoch, so that a loop that counts
+        epochs itself counts right; once the iteration has ended it is the start of the next epoch.
         """
-        where = (self.epoch + 1, 0, 0) if self._finished else (self.epoch, self.position, self.batches)
-        return self._identity() | dict(zip(_WHERE, where, strict=True))
+        return self._identity() | dict(zip(_WHERE, (self.epoch, self.position, self.batches), strict=True))
 
     def _identity(self) -> dict[str, Any]:
         return {
@@ -251,44 +256,22 @@ class EpochBatches:
         """
         self._go_to(*checked_state(state, self._identity(), self.samples))
 
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
-        self.prepare()
-        return _SampledBatches(self)
-
-
-class _SampledBatches:
-    """One iteration over EpochBatches. torchdata's StatefulDataLoader saves and loads where it is, in O(1).
-
-    After the last batch that is the end of the epoch, whose rest is then empty, as that loader counts epochs.
-    """
-
-    def __init__(self, batches: EpochBatches) -> None:
-        self._batches = batches
-        self._starts: Iterator[int] | None = None
-
-    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+    @property
+    def sampler(self) -> EpochBatches:
+        """Itself: Lightning calls `set_epoch` of a batch sampler's sampler."""
         return self
 
-    def __next__(self) -> list[tuple[int, int, int]]:
-        batches = self._batches
-        if self._starts is None:
-            self._epoch, self._starts = batches.epoch, iter(batches.begin())
-        start = next(self._starts, None)
-        if start is None:
-            if batches.epoch == self._epoch:
-                batches.set_epoch(self._epoch + 1)
-            raise StopIteration
-        indices, repeats = batches.slice_at(start, self._epoch)
-        batches.advance()
-        return [(self._epoch, repeat, index) for repeat, index in zip(repeats.tolist(), indices.tolist(), strict=True)]
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
+        self.prepare()
+        return self._iterate()
 
-    def state_dict(self) -> dict[str, Any]:
-        batches = self._batches
-        return dict(zip(_WHERE, (batches.epoch, batches.position, batches.batches), strict=True))
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._batches._go_to(*checked_state(state, {}, self._batches.samples))
-        self._starts = None
+    def _iterate(self) -> Iterator[list[tuple[int, int, int]]]:
+        epoch = self.epoch
+        for start in self.begin():
+            indices, repeats = self.slice_at(start, epoch)
+            self.advance()
+            yield [(epoch, repeat, index) for repeat, index in zip(repeats.tolist(), indices.tolist(), strict=True)]
+        self.end(epoch)
 
 
 class _NodePart:
