@@ -93,8 +93,7 @@ class TestMeasuring:
         _, found = planning._file_sizes(dataset)
         files, archive = [], io.BytesIO()
         for image, label in (dataset[index] for index in range(100)):
-            compact = planning.compact_image(image, dataset.palette)
-            files += [("png", planning.png_bytes(compact)), ("cls", str(label).encode())]
+            files += [("png", planning.png_bytes(image, dataset.palette)), ("cls", str(label).encode())]
         with tarfile.open(fileobj=archive, mode="w", format=tarfile.USTAR_FORMAT) as tar:
             for number, (suffix, content) in enumerate(files):
                 member = tarfile.TarInfo(f"{number // 2:09d}.{suffix}")

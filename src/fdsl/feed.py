@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -15,7 +15,7 @@ except ImportError as error:
     raise ImportError("fdsl.Feed needs torch, which is not installed; pip install 'fdsl[torch]'") from error
 
 from fdsl.datasets import IndexedPictures
-from fdsl.order import EpochBatches
+from fdsl.order import EpochBatches, checked_state
 from fdsl.stalls import FeedStats, HostMark, Mark, StallTimer
 
 # A tensor of classes, or a dict of tensors for each picture where the labels are dense.
@@ -42,6 +42,7 @@ class Feed:
         ahead: batches drawn before they are asked for.
         threads: of the rendering; None uses the processors there are.
         rank, world_size: None asks torch.distributed, else the launcher (torchrun, Open MPI, PMI, Slurm).
+        node_local, nodes: shuffle only what each node holds, as loaders of shards do; see `EpochBatches`.
 
     Raises:
         ValueError: an argument is out of its range.
@@ -67,6 +68,8 @@ class Feed:
         threads: int | None = None,
         rank: int | None = None,
         world_size: int | None = None,
+        node_local: str | None = None,
+        nodes: int | None = None,
     ) -> None:
         if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1:
             raise ValueError(f"ahead is {ahead!r}; expected a whole number of batches of at least 1")
@@ -85,49 +88,64 @@ class Feed:
             drop_last=drop_last,
             rank=rank,
             world_size=world_size,
+            node_local=node_local,
+            nodes=nodes,
         )
         self._ahead = ahead
         self._threads = threads
-        self._epoch = self._position = self._resume_at = 0
+        self._batch_samples = 0
         self._timer = StallTimer(HostMark if self.device.type == "cpu" else self._event)
 
     def __len__(self) -> int:
+        """Batches of the epoch that is under way or comes next: those handed over and those left."""
         return len(self.batches)
 
     @property
     def epoch(self) -> int:
         """The epoch that is under way, or comes next."""
-        return self._epoch
+        return self.batches.epoch
+
+    @property
+    def batch_sampler(self) -> EpochBatches:
+        """The order, where a DataLoader has it: there Lightning looks for `set_epoch`."""
+        return self.batches
+
+    @property
+    def loss_weight(self) -> float:
+        """What each sample of the batch last handed over weighs: world size / samples of the batch on all ranks.
+
+        DistributedDataParallel averages gradients over ranks, whose slices may be uneven, or empty. With
+
+            loss = feed.loss_weight * cross_entropy(output, labels, reduction="sum")
+
+        the average is the gradient of the mean over the global batch, as one process would have it.
+
+        Raises:
+            RuntimeError: no batch was handed over yet.
+        """
+        if not self._batch_samples:
+            raise RuntimeError("loss_weight is of the batch last handed over; expected one before it is asked for")
+        return self.batches.world_size / self._batch_samples
 
     def set_epoch(self, epoch: int) -> None:
         """Makes `epoch` the one that the next iteration draws; without it, each iteration draws the next one."""
-        if epoch != self._epoch:
-            self._epoch, self._position, self._resume_at = epoch, 0, 0
+        self.batches.set_epoch(epoch)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the feed is: plain numbers and strings. The next sample is the first that was not handed over."""
-        finished = self._position >= self.batches.samples
-        epoch, position = (self._epoch + 1, 0) if finished else (self._epoch, self._position)
-        return self._identity() | {"epoch": epoch, "position": position}
+        """Where the feed is: plain numbers and strings, the same on all ranks.
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+        The next sample is the first that was not handed over; see `EpochBatches.state_dict` for the end of an epoch.
+        """
+        return {"dataset": self.dataset.digest} | self.batches.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The next iteration continues where `state` was taken, also with another batch size or number of ranks.
 
         Raises:
-            ValueError: the state is of another dataset or another order; names the field and both values.
+            ValueError: the state is of another dataset or another order, or is none; names the field and both values.
         """
-        for name, value in self._identity().items():
-            if state.get(name) != value:
-                raise ValueError(f"feed state has {name} {state.get(name)!r}, this feed {value!r}; expected the same")
-        self._epoch = state["epoch"]
-        self._position = self._resume_at = min(state["position"], self.batches.samples)
-
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "dataset": self.dataset.digest,
-            "shuffle_seed": self.batches.shuffle_seed,
-            "repeats": self.batches.repeats,
-        }
+        checked_state(state, {"dataset": self.dataset.digest}, self.batches.samples)
+        self.batches.load_state_dict(state)
 
     def stats(self) -> FeedStats:
         """What the feed has cost since it was made; at once, also where the device has not finished its steps.
@@ -141,9 +159,13 @@ class Feed:
         return self._timer.stats()
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, Labels]]:
-        batches, epoch = self.batches, self._epoch
-        self._position, self._resume_at = self._resume_at, 0
-        starts = iter(range(self._position, batches.samples, batches.global_batch_size))
+        # At once, so that len() and state_dict() are of this iteration before its first batch is asked for.
+        self.batches.prepare()
+        return self._iterate()
+
+    def _iterate(self) -> Iterator[tuple[torch.Tensor, Labels]]:
+        batches, epoch = self.batches, self.batches.epoch
+        starts = iter(batches.begin())
         pending: deque[Future[tuple[_Batch, float]]] = deque()
         self._timer.begin()
         pool = ThreadPoolExecutor(1, "fdsl-feed", *self._on_device())
@@ -158,11 +180,11 @@ class Feed:
                 for start in starts:
                     pending.append(pool.submit(_timed, self._draw, start, epoch))
                     break
-                self._position = min(self._position + batches.global_batch_size, batches.samples)
+                self._batch_samples = batches.batch_samples(batches.position)
+                batches.advance()
                 yield self._hand_over(*pending.popleft().result())
             self._timer.end()
-            if self._epoch == epoch:
-                self._epoch, self._position = epoch + 1, 0
+            batches.end(epoch)
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

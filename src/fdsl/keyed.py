@@ -14,11 +14,15 @@ from fdsl import _core
 
 
 class Purpose(IntEnum):
-    """What a random number is for. Trajectories, views, compositions, scenes and epoch orders are drawn by kernels."""
+    """What a random number is for. Trajectories, views, compositions and scenes are drawn by kernels.
+
+    So are epoch orders, whose numbers are 0; number 1 keys the orders of the parts that nodes hold, as categories.
+    """
 
     PATCH = 1
     INSTANCE = 3
     CANDIDATE = 4
+    ORDER = 5
     SPLIT = 6
 
 

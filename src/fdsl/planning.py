@@ -14,7 +14,7 @@ import numpy as np
 from fdsl.bench import check_seconds, render_speed
 from fdsl.datasets import IndexedPictures
 from fdsl.engines.cpu import default_threads, processors
-from fdsl.export.png import compact_image, png_bytes
+from fdsl.export.png import png_bytes
 from fdsl.order import EpochOrder
 from fdsl.progress import Progress
 
@@ -279,8 +279,7 @@ def _file_sizes(dataset: IndexedPictures) -> tuple[float, float]:
     images, labels = dataset.batch(indices)
     classes = [0] * len(images) if dataset.labels else labels.tolist()
     sizes = [
-        len(png_bytes(compact_image(image, dataset.part_of(label)[0].palette)))
-        for image, label in zip(images, classes, strict=True)
+        len(png_bytes(image, dataset.part_of(label)[0].palette)) for image, label in zip(images, classes, strict=True)
     ]
     return sum(sizes) / len(sizes), sum(512 + -(-size // 512) * 512 + 1024 for size in sizes) / len(sizes)
 
