@@ -19,7 +19,7 @@ from fdsl.order import EpochOrder
 from fdsl.progress import Progress
 
 _SAMPLED_FILES = 128
-SHARD_BYTES = 10**9
+_SHARD_BYTES = 10**9
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Plan:
     @property
     def shards(self) -> int:
         """How many tar files of at most 10^9 bytes they would be."""
-        return math.ceil(self.images / max(1, SHARD_BYTES // self.tar_bytes))
+        return math.ceil(self.images / max(1, _SHARD_BYTES // self.tar_bytes))
 
     @property
     def waiting_share(self) -> float:
@@ -140,7 +140,7 @@ class Plan:
             ("one core draws", f"{_number(self.core_images_per_s)} images/s", known("core_images_per_s", "")),
             ("a rank has", _counted(self.cores, "core"), known("cores", "")),
             ("feeding takes", f"{_number(self.feeding_cores)} cores per rank", "computed"),
-            ("share of the GPU", "none", "not measured: the cpu engine draws"),
+            ("share of the GPU", "not measured", "the cpu engine draws"),
             ("so", self.verdict, "computed"),
             ("first batch", f"{_time(self.first_batch_s)}, opening {_time(self.open_s)}", known("first_batch_s", "")),
             ("pictures", f"{self.images:,} x {_counted(self.epochs, 'epoch')}", known("images", "")),
