@@ -238,4 +238,8 @@ def _versions(plan: ShardPlan) -> dict[str, str]:
     versions = {name: importlib.metadata.version(name) for name in names}
     if plan.encoding == "png":
         versions["zlib"] = zlib.ZLIB_RUNTIME_VERSION
+    if plan.encoding == "webp":
+        from PIL import features
+
+        versions["libwebp"] = str(features.version("webp"))
     return {"fdsl": fdsl.__version__, **versions}
