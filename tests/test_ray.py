@@ -10,11 +10,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fdsl
 from fdsl.datasets import IndexedPictures
+from fdsl.export import export_dataset, verify_export
 from fdsl.export.ray_cluster import write_on_ray
 
 ray = pytest.importorskip("ray")
@@ -87,6 +89,41 @@ def test_what_dies_with_its_worker_is_done_again(shards: Shards) -> None:
     found = list(write_on_ray(shards.killed_once, range(6), None))
     assert {mark.name for mark in shards.folder.iterdir()} == {"1", "4"}
     assert sorted(found) == [shards.digest(number) for number in range(6)]
+
+
+class Deadly(fdsl.Dataset):
+    """A dataset that kills the process that draws it, once for each of two labels, in the middle of a shard."""
+
+    marks: Path
+
+    def batch(self, indices: Any, *more: Any, **options: Any) -> Any:
+        for label in (0, 3):
+            mark = self.marks / f"{label}"
+            if label * len(self.instances) in indices and not mark.exists():
+                assert list(self.marks.parent.rglob("*.partial")), "nothing is being written"
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(indices, *more, **options)
+
+
+@pytest.mark.parametrize("to", ["webdataset", "folder"])
+def test_an_export_whose_workers_are_killed_is_the_same_bytes(
+    to: str, shards: Shards, catalog: fdsl.Catalog, tmp_path: Path
+) -> None:
+    deadly = Deadly(catalog, 6, shards.dataset.spec)
+    deadly.marks = tmp_path / "marks"
+    deadly.marks.mkdir()
+    shard_size = None if to == "folder" else 5
+    report = export_dataset(deadly, tmp_path / "ray", to, shard_size=shard_size, ray="local")
+    assert {mark.name for mark in deadly.marks.iterdir()} == {"0", "3"}
+    export_dataset(shards.dataset, tmp_path / "here", to, shard_size=shard_size, workers=1)
+    there, here = (
+        {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "ray", tmp_path / "here")
+    )
+    assert there == here
+    assert (report.pictures, report.drawn, report.left) == (24, 24, 0)
+    assert verify_export(tmp_path / "ray", workers=1).problems == []
 
 
 def test_a_full_disk_is_the_error_that_it_is_here(shards: Shards) -> None:
