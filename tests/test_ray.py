@@ -18,6 +18,7 @@ import fdsl
 from fdsl.datasets import IndexedPictures
 from fdsl.export import export_dataset, verify_export
 from fdsl.export.ray_cluster import write_on_ray
+from fdsl.families.user import import_formulas
 
 ray = pytest.importorskip("ray")
 
@@ -29,8 +30,6 @@ def local_ray() -> Iterator[None]:
     """A Ray that the first of the calls started, which lasts while it goes on; the others find it initialised."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN", "0" * 32)  # else Ray writes one to the home folder
-        # Workers import this module, to open what it hands over.
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
         patch.setattr("fdsl.export.ray_cluster.default_threads", lambda: 2)
         first = write_on_ray(abs, range(-2, 0), None)
         next(first)
@@ -151,6 +150,32 @@ def test_catalogs_travel_without_their_files(shards: Shards, catalog: fdsl.Catal
     assert opened.__reduce__()[1][1] == str(tmp_path / "one.safetensors")
 
 
+FORMULA = """
+import numpy as np
+import fdsl
+
+@fdsl.family("spokes_{name}")
+class Spokes:
+    def sample(self, random):
+        return {{"ends": random.random((5, 2))}}
+    def polylines(self, params):
+        return [np.stack([np.zeros(2), end]) for end in params["ends"]]
+"""
+
+
+@pytest.mark.parametrize("name", ["file", "notebook"])
+def test_formulas_of_a_file_or_a_notebook_travel(name: str, shards: Shards, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "file":
+            (tmp_path / "spokes_of_a_file.py").write_text(FORMULA.format(name=name))
+            patch.setattr(sys, "path", list(sys.path))
+            import_formulas(str(tmp_path / "spokes_of_a_file.py"))
+        else:
+            exec(FORMULA.format(name=name), {"__name__": "__main__"})
+        drawn = Shards(fdsl.Dataset(fdsl.search(f"spokes_{name}", 2), 4, fdsl.RenderSpec(size=32)), tmp_path)
+        assert sorted(write_on_ray(drawn.digest, range(2), None)) == [drawn.digest(0), drawn.digest(1)]
+
+
 def test_no_more_than_a_few_tasks_wait(shards: Shards) -> None:
     asked = 0
 
@@ -170,7 +195,7 @@ def test_no_more_than_a_few_tasks_wait(shards: Shards) -> None:
 
 def test_a_task_that_always_dies_ends_the_work(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fdsl.export.ray_cluster._RETRIES", 1)
-    with pytest.raises(RuntimeError, match=r"shard 7 came to nothing on Ray: WorkerCrashedError"):
+    with pytest.raises(RuntimeError, match=r"^shard 7 could not be written on Ray; WorkerCrashedError: [^\n]*$"):
         list(write_on_ray(shards.always_killed, [7], None))
     assert (shards.folder / "killed").read_text() == "xx"
 
