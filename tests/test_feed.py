@@ -68,6 +68,34 @@ def test_a_resumed_feed_continues_with_the_next_sample(taken: int, batch_size: i
     assert sum(seen, []) + sum(rest, []) == sum(whole, [])
 
 
+@pytest.mark.parametrize(("first_batch", "second_batch", "length"), [(7, 7, 6), (7, 5, 8), (7, 20, 4), (5, 7, 7)])
+def test_the_length_of_a_resumed_epoch_is_what_was_trained_on_and_what_is_left(
+    first_batch: int, second_batch: int, length: int, dataset: Dataset
+) -> None:
+    first, second = Feed(dataset, batch_size=first_batch), Feed(dataset, batch_size=second_batch)
+    batches = iter(first)
+    for _ in range(2):
+        next(batches)
+    batches.close()
+    second.load_state_dict(first.state_dict())
+    for _ in range(2):  # Lightning asks for an iterator more than once
+        batches = iter(second)
+        assert len(second) == length
+    assert 2 + len(list(batches)) == length
+    assert len(second) == -(-40 // second_batch)
+
+
+def test_a_new_iteration_after_the_last_batch_is_the_next_epoch(dataset: Dataset) -> None:
+    feed = Feed(dataset, batch_size=20)
+    for epoch in range(3):
+        batches = iter(feed)  # as Lightning does, which never asks whether there is another batch
+        assert feed.epoch == epoch
+        assert feed.state_dict()["position"] == 0
+        labels = torch.cat([next(batches)[1] for _ in range(2)])
+        expected = dataset.batch(fdsl.EpochOrder(40, 0).at(range(40), epoch), epoch=epoch)[1]
+        assert labels.tolist() == expected.tolist()
+
+
 def test_a_state_of_something_else_is_refused(dataset: Dataset, catalog: Catalog) -> None:
     state = Feed(dataset, batch_size=7, shuffle_seed=1).state_dict()
     for other, field in (
@@ -75,8 +103,16 @@ def test_a_state_of_something_else_is_refused(dataset: Dataset, catalog: Catalog
         (Feed(dataset, batch_size=7, shuffle_seed=2), "shuffle_seed"),
         (Feed(dataset, batch_size=7, shuffle_seed=1, repeats=2), "repeats"),
     ):
-        with pytest.raises(ValueError, match=f"feed state has {field}"):
+        with pytest.raises(ValueError, match=f"feed state has {field} .*, this feed "):
             other.load_state_dict(state)
+    feed = Feed(dataset, batch_size=7, shuffle_seed=1)
+    for name in state:
+        with pytest.raises(ValueError, match=f"feed state has no {name}"):
+            feed.load_state_dict({key: value for key, value in state.items() if key != name})
+    with pytest.raises(ValueError, match="position 41; expected a whole number from 0 to 40"):
+        feed.load_state_dict(state | {"position": 41})
+    with pytest.raises(ValueError, match="feed state is None"):
+        feed.load_state_dict(None)
 
 
 def test_leaving_early_ends_the_threads(dataset: Dataset) -> None:
@@ -156,23 +192,90 @@ def test_global_batches_do_not_depend_on_the_ranks(dataset: Dataset) -> None:
         assert torch.equal(together, torch.cat(parts))
 
 
+def test_nodes_can_hold_parts_of_their_own(dataset: Dataset) -> None:
+    nodes = [Feed(dataset, batch_size=6, rank=rank, world_size=2, node_local="category", nodes=2) for rank in (0, 1)]
+    for _ in range(2):
+        first, second = (torch.cat([labels for _, labels in feed]).tolist() for feed in nodes)
+        assert set(first) == {0, 1}
+        assert set(second) == {2, 3}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("taken", [1, 4, 6])
+def test_a_stateful_loader_resumes_with_other_batches(workers: int, taken: int, dataset: Dataset) -> None:
+    loaders = pytest.importorskip("torchdata.stateful_dataloader")
+    first, second = (
+        loaders.StatefulDataLoader(
+            dataset, batch_sampler=EpochBatches(len(dataset), size, shuffle_seed=5), num_workers=workers
+        )
+        for size in (7, 5)
+    )
+    seen, batches = [], iter(first)
+    for _ in range(taken):
+        seen += next(batches)[1].tolist()
+    second.load_state_dict(first.state_dict())
+    if taken == 6:
+        assert list(batches) == []
+    seen += [label for _ in range(2) for _, labels in second for label in labels.tolist()]
+    orders = [fdsl.EpochOrder(40, 5).at(range(40), epoch) for epoch in range(2)]
+    assert seen == [label for order in orders for label in dataset.batch(order)[1].tolist()]
+    ended = loaders.StatefulDataLoader(
+        dataset, batch_sampler=EpochBatches(len(dataset), 5, shuffle_seed=5), num_workers=workers
+    )
+    ended.load_state_dict(second.state_dict())
+    third = [label for _, labels in ended for label in labels.tolist()]
+    assert third == dataset.batch(fdsl.EpochOrder(40, 5).at(range(40), 2))[1].tolist()
+
+
+def test_a_feed_made_before_the_process_group_is_refused(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    feed, said = Feed(dataset, batch_size=4), Feed(dataset, batch_size=4, rank=0, world_size=1)
+    for name, value in {"is_initialized": True, "get_rank": 1, "get_world_size": 2}.items():
+        monkeypatch.setattr(torch.distributed, name, lambda value=value: value)
+    with pytest.raises(RuntimeError, match=r"rank 0 of 1, and torch\.distributed says 1 of 2"):
+        iter(feed)
+    assert len(list(said)) == 10
+
+
 RANK = """
 import json, sys, torch, fdsl
 rank, store, catalog = int(sys.argv[1]), sys.argv[2], fdsl.Catalog.load(sys.argv[3])
 torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-feed = fdsl.Feed(fdsl.Dataset(catalog, 10, fdsl.RenderSpec(size=16, points=100)), global_batch_size=7)
-print(json.dumps([[labels.tolist(), int(images.sum())] for images, labels in feed]))
+feed = fdsl.Feed(fdsl.Dataset(catalog, 10, fdsl.RenderSpec(size=16, points=100)), global_batch_size=13)
+torch.manual_seed(0)
+model = torch.nn.parallel.DistributedDataParallel(torch.nn.Linear(256, 4))
+for images, labels in feed:
+    model.zero_grad()
+    loss = torch.nn.functional.cross_entropy(model(images.flatten(1) / 255), labels, reduction="sum")
+    (feed.loss_weight * loss).backward()
+    gradient = model.module.weight.grad.flatten().tolist()
+    print(json.dumps([labels.tolist(), int(images.sum()), gradient]))
 """
 
 
-def test_processes_of_a_group_share_each_batch(tmp_path: Path, catalog: Catalog) -> None:
+def test_processes_of_a_group_share_each_batch_and_its_gradient(tmp_path: Path, catalog: Catalog) -> None:
     catalog.save(tmp_path / "catalog.safetensors")
     arguments = [str(tmp_path / "store"), str(tmp_path / "catalog.safetensors")]
     processes = [
         subprocess.Popen([sys.executable, "-c", RANK, str(rank), *arguments], stdout=subprocess.PIPE) for rank in (0, 1)
     ]
-    ranks = [json.loads(process.communicate(timeout=120)[0]) for process in processes]
-    alone = Feed(Dataset(catalog, 10, RenderSpec(size=16, points=100)), global_batch_size=7)
+    ranks = [[*map(json.loads, process.communicate(timeout=120)[0].splitlines())] for process in processes]
+    alone = Feed(Dataset(catalog, 10, RenderSpec(size=16, points=100)), global_batch_size=13)
+    torch.manual_seed(0)
+    model = torch.nn.Linear(256, 4)
+    sizes = []
     for (images, labels), (first, second) in zip(alone, zip(*ranks, strict=True), strict=True):
         assert labels.tolist() == first[0] + second[0]
         assert int(images.sum()) == first[1] + second[1]
+        model.zero_grad()
+        torch.nn.functional.cross_entropy(model(images.flatten(1) / 255), labels).backward()
+        for gradient in (first[2], second[2]):
+            assert torch.allclose(torch.tensor(gradient), model.weight.grad.flatten(), atol=1e-7)
+        sizes.append((len(first[0]), len(second[0])))
+    assert sizes == [(6, 7)] * 3 + [(0, 1)]  # uneven slices, and an empty one
+
+
+def test_the_loss_weight_is_of_a_batch(dataset: Dataset) -> None:
+    feed = Feed(dataset, batch_size=6, rank=1, world_size=3)
+    with pytest.raises(RuntimeError, match="of the batch last handed over"):
+        _ = feed.loss_weight
+    assert [feed.loss_weight for _ in feed] == [3 / 18, 3 / 18, 3 / 4]

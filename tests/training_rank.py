@@ -65,7 +65,9 @@ class Training:
             from torchdata.stateful_dataloader import StatefulDataLoader
 
             self.order = EpochBatches(size, shuffle_seed=SHUFFLE_SEED, **batches)
-            self.loader = StatefulDataLoader(dataset, batch_sampler=self.order, num_workers=workers)
+            self.loader = StatefulDataLoader(
+                dataset, batch_sampler=self.order, num_workers=workers, multiprocessing_context="fork"
+            )
         self.trained: list[Any] = []  # rank 0 holds it: (world size, samples) of each global batch
         self.since: list[Any] = []
         self.epoch = 0

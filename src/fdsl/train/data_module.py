@@ -58,6 +58,9 @@ class FeedDataModule(lightning.LightningDataModule):  # type: ignore[misc]
         self._options = options
         self._state: dict[str, Any] | None = None
         self._feed: Feed | None = None
+        if held_out is None:
+            # As if it were not defined here: then Lightning does not validate.
+            self.val_dataloader = super().val_dataloader  # type: ignore[method-assign]
 
     @property
     def feed(self) -> Feed:
@@ -94,9 +97,8 @@ class FeedDataModule(lightning.LightningDataModule):  # type: ignore[misc]
         return self._feed
 
     def val_dataloader(self) -> Any:
-        """The held-out pictures, or nothing to validate on."""
-        if self._held_out is None:
-            return []
+        """The held-out pictures."""
+        assert self._held_out is not None
         batches = {"batch_size": self._held_out_batch_size} if self._held_out_batch_size else self._batches
         options = {name: value for name, value in self._options.items() if name in ("ahead", "threads")}
         return _SameEachTime(self._make(self._held_out, **batches, **options))
