@@ -354,7 +354,7 @@ class TestRestart:
         assert not list((tmp_path / "out").rglob("*.tar.partial"))
 
     def test_workers_end_with_the_process_that_started_them(self, tmp_path: Path, saved: Path) -> None:
-        more = ("--instances", 1000, "--shard-size", 2000, "--workers", 2)
+        more = ("--instances", 1000, "--shard-size", 2000, "--workers", 2, "--size", 256)
         with subprocess.Popen(command(saved, tmp_path / "out", *more), stderr=subprocess.DEVNULL) as started:
             until(lambda: len(list((tmp_path / "out").rglob("*.tar.*.partial"))) == 2)
             workers = children(started.pid)

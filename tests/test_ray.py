@@ -10,12 +10,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import fdsl
 from fdsl.datasets import IndexedPictures
+from fdsl.export import export_dataset, verify_export
 from fdsl.export.ray_cluster import write_on_ray
+from fdsl.families.user import import_formulas
 
 ray = pytest.importorskip("ray")
 
@@ -27,8 +30,6 @@ def local_ray() -> Iterator[None]:
     """A Ray that the first of the calls started, which lasts while it goes on; the others find it initialised."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_AUTH_TOKEN", "0" * 32)  # else Ray writes one to the home folder
-        # Workers import this module, to open what it hands over.
-        patch.setenv("PYTHONPATH", os.pathsep.join([str(Path(__file__).parent), *sys.path]))
         patch.setattr("fdsl.export.ray_cluster.default_threads", lambda: 2)
         first = write_on_ray(abs, range(-2, 0), None)
         next(first)
@@ -89,6 +90,41 @@ def test_what_dies_with_its_worker_is_done_again(shards: Shards) -> None:
     assert sorted(found) == [shards.digest(number) for number in range(6)]
 
 
+class Deadly(fdsl.Dataset):
+    """A dataset that kills the process that draws it, once for each of two labels, in the middle of a shard."""
+
+    marks: Path
+
+    def batch(self, indices: Any, *more: Any, **options: Any) -> Any:
+        for label in (0, 3):
+            mark = self.marks / f"{label}"
+            if label * len(self.instances) in indices and not mark.exists():
+                assert list(self.marks.parent.rglob("*.partial")), "nothing is being written"
+                mark.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super().batch(indices, *more, **options)
+
+
+@pytest.mark.parametrize("to", ["webdataset", "folder"])
+def test_an_export_whose_workers_are_killed_is_the_same_bytes(
+    to: str, shards: Shards, catalog: fdsl.Catalog, tmp_path: Path
+) -> None:
+    deadly = Deadly(catalog, 6, shards.dataset.spec)
+    deadly.marks = tmp_path / "marks"
+    deadly.marks.mkdir()
+    shard_size = None if to == "folder" else 5
+    report = export_dataset(deadly, tmp_path / "ray", to, shard_size=shard_size, ray="local")
+    assert {mark.name for mark in deadly.marks.iterdir()} == {"0", "3"}
+    export_dataset(shards.dataset, tmp_path / "here", to, shard_size=shard_size, workers=1)
+    there, here = (
+        {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+        for folder in (tmp_path / "ray", tmp_path / "here")
+    )
+    assert there == here
+    assert (report.pictures, report.drawn, report.left) == (24, 24, 0)
+    assert verify_export(tmp_path / "ray", workers=1).problems == []
+
+
 def test_a_full_disk_is_the_error_that_it_is_here(shards: Shards) -> None:
     with pytest.raises(OSError, match="No space left") as caught:
         list(write_on_ray(shards.full, range(100), None))
@@ -114,6 +150,32 @@ def test_catalogs_travel_without_their_files(shards: Shards, catalog: fdsl.Catal
     assert opened.__reduce__()[1][1] == str(tmp_path / "one.safetensors")
 
 
+FORMULA = """
+import numpy as np
+import fdsl
+
+@fdsl.family("spokes_{name}")
+class Spokes:
+    def sample(self, random):
+        return {{"ends": random.random((5, 2))}}
+    def polylines(self, params):
+        return [np.stack([np.zeros(2), end]) for end in params["ends"]]
+"""
+
+
+@pytest.mark.parametrize("name", ["file", "notebook"])
+def test_formulas_of_a_file_or_a_notebook_travel(name: str, shards: Shards, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        if name == "file":
+            (tmp_path / "spokes_of_a_file.py").write_text(FORMULA.format(name=name))
+            patch.setattr(sys, "path", list(sys.path))
+            import_formulas(str(tmp_path / "spokes_of_a_file.py"))
+        else:
+            exec(FORMULA.format(name=name), {"__name__": "__main__"})
+        drawn = Shards(fdsl.Dataset(fdsl.search(f"spokes_{name}", 2), 4, fdsl.RenderSpec(size=32)), tmp_path)
+        assert sorted(write_on_ray(drawn.digest, range(2), None)) == [drawn.digest(0), drawn.digest(1)]
+
+
 def test_no_more_than_a_few_tasks_wait(shards: Shards) -> None:
     asked = 0
 
@@ -133,7 +195,7 @@ def test_no_more_than_a_few_tasks_wait(shards: Shards) -> None:
 
 def test_a_task_that_always_dies_ends_the_work(shards: Shards, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fdsl.export.ray_cluster._RETRIES", 1)
-    with pytest.raises(RuntimeError, match=r"shard 7 came to nothing on Ray: WorkerCrashedError"):
+    with pytest.raises(RuntimeError, match=r"^shard 7 could not be written on Ray; WorkerCrashedError: [^\n]*$"):
         list(write_on_ray(shards.always_killed, [7], None))
     assert (shards.folder / "killed").read_text() == "xx"
 

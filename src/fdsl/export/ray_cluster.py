@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -56,25 +57,24 @@ def write_on_ray(write: Callable[[int], Result], numbers: Sequence[int], address
             _connect(ray, address)
         task = ray.remote(num_cpus=1, max_retries=_RETRIES)(_write)
         # A reference within something else reaches the task as it is, and each process opens what it refers to once.
-        held = [_stored(ray, write)]
+        held = [_stored(ray, write), fdsl.__version__, sys.path]
         waiting = iter(numbers)
         while True:
             processors = int(ray.cluster_resources().get("CPU", 0))
             free = max(_LEAST_QUEUED, _QUEUED_PER_CPU * processors) - len(running)
-            running |= {task.remote(held, number, fdsl.__version__): number for number in islice(waiting, free)}
+            running |= {task.remote(held, number): number for number in islice(waiting, free)}
             if not running:
                 return
             done = ray.wait(list(running))[0][0]
             number = running.pop(done)
             try:
                 result = ray.get(done)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
             except ray.exceptions.RayError as error:
-                raise RuntimeError(
-                    f"shard {number} came to nothing on Ray: {type(error).__name__}, after {_RETRIES} retries where "
-                    "workers died (is memory short?)"
-                ) from None
+                cause = getattr(error, "cause", error)
+                if not isinstance(cause, ray.exceptions.RayError):
+                    raise cause from None
+                what = f"{type(cause).__name__}: {str(cause).splitlines()[0]}"
+                raise RuntimeError(f"shard {number} could not be written on Ray; {what}") from None
             yield result
     finally:
         if ours:
@@ -122,11 +122,14 @@ def _made(reduced: tuple[Callable[..., Catalog], tuple[Any, ...]]) -> Catalog:
     return make(*content)
 
 
-def _write(held: list[Any], number: int, version: str) -> Any:
+def _write(held: list[Any], number: int) -> Any:
     """The task."""
+    reference, version, path = held
     if fdsl.__version__ != version:
         raise RuntimeError(f"{socket.gethostname()} has fdsl {fdsl.__version__}; expected {version}, as where it began")
-    return _opened(held[0])(number)
+    # A user's formula is found here as it was there.
+    sys.path.extend(folder for folder in path if folder not in sys.path)
+    return _opened(reference)(number)
 
 
 @lru_cache(maxsize=1)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl.families import family_named, register
+from fdsl.families import family_named, has_family, register
 from fdsl.families.exfractaldb import VIEWS
 from fdsl.families.independent import Independent
 from fdsl.families.protocol import Params, Settings
@@ -292,7 +292,9 @@ class UserFamily(Independent):
 
 
 def _registered(formula: type, name: str) -> Any:
-    """Unpickles a family: the class came first, and with it the import that registers it."""
+    """Unpickles a family: the class came first, and with it the import that registers it, unless it came by value."""
+    if not has_family(name):
+        register(UserFamily(name, formula))
     return family_named(name)
 
 
