@@ -29,6 +29,11 @@ PRESETS = {f"{family}-{k}k": (family, 1000 * k) for family in _PROBING for k in 
 # Of the content, with the variation 0.4 where the family has one: the same categories on every machine.
 DIGESTS = {
     "fractaldb-1k": "ff7aaedf71a4c54a99c6101fe82320d586a65829f6f61da4b0b8c68c6dd8a4dc",
+    "fractaldb-10k": "7de8c763fcd6b0b64d2cbb818e71f7b35027b2cb68fd36e17786224b7dfe782a",
+    "fractaldb-21k": "01f81bf672d42eb8c29f30b27864b7e03aa2e489ebad034a70c05f710b0a06af",
+    "fractaldb-50k": "9cbd1afcafa68fee27ff8f58aaedc3981b1779588efee418b2f50fdfb1e34240",
+    "fractaldb-100k": "c0eaab34c321626e400b93eabf13d664ab3af23cca7510e10f1b5451d3bdde87",
+    "fractaldb-300k": "57ca2e82151051c4680a43503c71f2e04999422fbe67989552ed67de7e626871",
     "exfractaldb-1k": "9eca1aeebbec38bcd470460bbb71d5eeaea5244e77e1bda96deed4d3b4e0da11",
     "exfractaldb-10k": "783319cb111f78c05410127a2aaa8183be8f7d365cedf2f6ea21836af822e7a0",
     "exfractaldb-21k": "d6382082930e5cd993d8924fb1da936a3b0fc1b3c21435438721eaf850aafff6",
