@@ -354,3 +354,10 @@ def test_nodes_come_from_the_launcher_or_are_said(monkeypatch: pytest.MonkeyPatc
             EpochBatches(100, 5, **arguments)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="at most one per sample, 1"):
         EpochBatches(1, 5, rank=0, world_size=2, node_local="category", nodes=2)
+
+
+def test_nodes_and_epochs_have_orders_of_their_own() -> None:
+    nodes = [EpochBatches(200, 100, rank=node, world_size=2, node_local="category", nodes=2) for node in (0, 1)]
+    orders = [tuple(index % 100 for _, _, index in keys) for _ in range(2) for node in nodes for keys in node]
+    assert len(set(orders)) == 4
+    assert {tuple(sorted(order)) for order in orders} == {tuple(range(100))}
