@@ -186,7 +186,10 @@ class Feed:
             self._timer.end()
             batches.end(epoch)
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            # Not by shutdown(cancel_futures=True), which fails where Python ends before the iteration.
+            for batch in pending:
+                batch.cancel()
+            pool.shutdown(wait=True)
 
     def _hand_over(self, batch: _Batch, drawing_s: float) -> _Batch:
         # Pinned memory may be let go of at once: torch reuses it only after the stream has copied from it.
