@@ -1,4 +1,4 @@
-"""PNG files (https://www.w3.org/TR/png-3/), written in a fifth of the time that Pillow takes, and smaller."""
+"""PNG files (https://www.w3.org/TR/png-3/), written in less than half of the time that Pillow takes, and smaller."""
 
 from __future__ import annotations
 
