@@ -303,6 +303,10 @@ class TestRestart:
         whole, seconds = tree(tmp_path / "whole"), time.perf_counter() - began
         start_up = seconds - json.loads(report)["seconds"]
         moments, kills, exports, torn = random.Random(7), 0, 0, 0
+
+        def unfinished(folder: Path) -> bool:
+            return any(folder.rglob("*.tar.*.partial" if layout == "webdataset" else ".0*.partial"))
+
         while kills < 20:
             out, exports, killed = tmp_path / f"killed-{exports}", exports + 1, True
             while killed:
@@ -311,9 +315,13 @@ class TestRestart:
                 started = subprocess.Popen(
                     command(saved, out, *more, "--workers", workers), stdout=subprocess.DEVNULL, start_new_session=True
                 )
-                killed = not ended_by_itself(started, moments.uniform(start_up / 2, 1.2 * seconds))
+                if kills % 2:  # a machine that is slow to start would else be killed before it writes
+                    until(lambda: started.poll() is not None or unfinished(out))  # noqa: B023
+                    killed = not ended_by_itself(started, moments.uniform(0, (seconds - start_up) / 4))
+                else:
+                    killed = not ended_by_itself(started, moments.uniform(start_up / 2, 1.2 * seconds))
                 if killed:
-                    torn += any(out.rglob("*.tar.*.partial" if layout == "webdataset" else ".0*.partial"))
+                    torn += unfinished(out)
                     (os.killpg if whole_job else os.kill)(started.pid, signal.SIGKILL)
                     kills += 1
                     assert started.wait() == -signal.SIGKILL
