@@ -13,7 +13,7 @@ from fdsl.datasets import Images
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _GRAY, _COLOR, _PALETTE = 0, 2, 3
 _UNFILTERED, _STEPS = 0, 1
-# Pixels of a picture of two values above which its runs alone compress better than all that repeats, in half the time.
+# Pixels of a picture of two values from which its runs alone are under half of what was published, in half the time.
 _FEW_PIXELS = 256 * 256
 
 
@@ -37,7 +37,7 @@ def png_bytes(pixels: Images, palette: NDArray[np.uint8] | None = None) -> bytes
         chunks = _chunk(b"PLTE", palette.repeat(3 // channels, axis=1).tobytes())
         differing = int(np.argmax(palette[0] != palette[1]))
         rows = np.packbits(pixels[differing] != palette[0, differing], axis=1)
-        level, strategy = (5, zlib.Z_FILTERED) if height * width <= _FEW_PIXELS else (1, zlib.Z_RLE)
+        level, strategy = (5, zlib.Z_FILTERED) if height * width < _FEW_PIXELS else (1, zlib.Z_RLE)
     else:
         level, strategy = 4, zlib.Z_DEFAULT_STRATEGY
         rows = pixels[0]
