@@ -15,9 +15,9 @@ pixels that ours draws (fractaldb, points, 100,000 of them, gray). Each at its b
 
 A measurement is a process of its own, pinned to its cores; torch, and what the loader imports, come before the clock
 starts. First batch: from making the loader (listing files, opening the catalog) to its first batch. Memory: the peak of
-the proportional set sizes of all its processes, over processes that import torch and nothing else. "One process" has
-one core and no workers; workers have all cores; ranks have a core each. Files are in the page cache; --drop-caches adds
-the first batch without it.
+all its processes together (proportional, without pages of files), over processes that import torch and nothing else.
+"One process" has one core and no workers; workers have all cores; ranks have a core each. Files are in the page cache;
+--drop-caches adds the first batch without it.
 """
 
 from __future__ import annotations
@@ -196,11 +196,11 @@ class Benchmark:
     def plan(self, names: list[str]) -> Iterator[Setting]:
         """Every size in one process; the largest on all cores; one of the middle in the other formats."""
         sizes, (first, *others) = self.arguments.images, self.arguments.formats
-        for name in names:
-            yield from (Setting(name, ONE, first, images) for images in sizes)
-            yield from (Setting(name, setup, first, sizes[-1]) for setup in (WORKERS, RANKS))
-            if LOADERS[name].files:
-                yield from (Setting(name, ONE, form, sizes[len(sizes) // 2]) for form in others)
+        where = [(ONE, first, images) for images in sizes] + [(setup, first, sizes[-1]) for setup in (WORKERS, RANKS)]
+        # Beside each other in time what is compared.
+        yield from (Setting(name, *here) for here in where for name in names)
+        for form in others:
+            yield from (Setting(name, ONE, form, sizes[len(sizes) // 2]) for name in names if LOADERS[name].files)
 
     def run(self, do: str, setup: str, form: str = "", images: int = 0, drop_caches: bool = False, **job: Any) -> Any:
         form, images = form or self.arguments.formats[0], images or self.arguments.images[0]
@@ -349,12 +349,11 @@ def peak_memory(sessions: set[int]) -> Iterator[list[int]]:
 
 
 def own_memory(process: int, sessions: set[int]) -> int:
-    """The proportional set size: what processes share is counted once."""
+    """Its part of what is of no file: what processes share is counted once, and library code not at all."""
     with contextlib.suppress(OSError):
         if os.getsid(process) in sessions:
-            for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-                if line.startswith("Pss:"):
-                    return int(line.split()[1]) * 1024
+            lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+            return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(("Pss_Anon:", "Pss_Shmem:")))
     return 0
 
 

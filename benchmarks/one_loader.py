@@ -17,6 +17,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -31,13 +32,13 @@ MODEL = "deit_tiny_patch16_224"
 # --- loaders ----------------------------------------------------------------------------------------------------------
 
 
-def our_dataset(job: Job, fit: str = "own", channels: int = 3) -> Any:
+def our_dataset(job: Job, fit: str = "own") -> Any:
     import fdsl
 
     catalog = fdsl.Catalog.load(job.catalog)
     each = job.images // len(catalog)
     step = max(1, 1000 // each)  # over all weight rows
-    spec = fdsl.RenderSpec(size=SIZE, points=POINTS, channels=channels, fit=fit)
+    spec = fdsl.RenderSpec(size=SIZE, points=POINTS, channels=3, fit=fit)
     return fdsl.Dataset(catalog, instances=range(0, each * step, step), spec=spec)
 
 
@@ -290,8 +291,8 @@ def look(job: Job) -> dict[str, Any]:
     for name, loader in LOADERS.items():
         if name in job.loaders and (why := failed_imports(loader.modules)):
             missing[name] = why
-    images, labels = our_dataset(job).batch(range(0, job.images, 7))
-    files = [png(image, label, job.format) for image, label in zip(images, labels, strict=True)]
+    images, _ = our_dataset(job).batch(range(0, job.images, job.images // 100))
+    files = [png(image, job.format) for image in images]
     decoders = {}
     for name, (module, decode) in DECODERS.items():
         with contextlib.suppress(Exception):
@@ -337,23 +338,30 @@ def make(job: Job) -> dict[str, Any]:
     }
 
 
-def png(image: Any, label: int, format: str) -> bytes:
+def png(image: Any, format: str) -> bytes:
     """As the library exports it ("1-bit"), or as published code writes it ("rgb")."""
     from fdsl.datasets import pil_image
-    from fdsl.export.png import compact_image, png_bytes
+    from fdsl.export.png import png_bytes
 
-    return png_bytes(compact_image(image[:1], np.uint8([[0], [127]])) if format == "1-bit" else pil_image(image))
+    if format == "1-bit":
+        return png_bytes(image[:1], np.uint8([[0], [127]]))
+    file = BytesIO()
+    pil_image(image).save(file, "PNG")
+    return file.getvalue()
 
 
 def make_folder(job: Job, target: Path) -> None:
     dataset = our_dataset(job)
     for name in dataset.classes:
         (target / name).mkdir()
-    for start in range(0, job.images, 1000):
-        numbers = range(start, min(start + 1000, job.images))
-        for number, image, label in zip(numbers, *dataset.batch(numbers), strict=True):
-            name = target / dataset.classes[label] / f"{number:08d}.png"
-            name.write_bytes(png(image, label, job.format))
+
+    def write(number: int, image: Any, label: int) -> None:
+        (target / dataset.classes[label] / f"{number:08d}.png").write_bytes(png(image, job.format))
+
+    with ThreadPoolExecutor(len(job.cores)) as pool:
+        for start in range(0, job.images, 1000):
+            numbers = range(start, min(start + 1000, job.images))
+            list(pool.map(write, numbers, *dataset.batch(numbers)))
 
 
 def shuffled(job: Job) -> list[tuple[str, int]]:
