@@ -564,6 +564,17 @@ class TestShards:
         assert Counter(labels.tolist()) == {0: 4, 1: 4, 2: 4}
         assert len(list(tmp_path.iterdir())) == 2  # nothing is written beside them
 
+    def test_corrupt_pictures_in_shards(self, tmp_path: Path, picture: bytes) -> None:
+        members = {}
+        for number in range(8):
+            members |= {f"{number}.jpg": b"none" if number == 5 else picture, f"{number}.cls": b"%d" % (number % 2)}
+        write_shard(tmp_path / "s.tar", members)
+        with pytest.raises(ValueError, match=r"s\.tar: 5: cannot be decoded"):
+            keys(opened(f"shards:{tmp_path}").train(4, "cpu", seed=0))
+        source = opened(f"shards:{tmp_path}", skip_corrupt=True)
+        with pytest.warns(UserWarning, match=r"1 pictures cannot be decoded and were left out: .*s\.tar: 5"):
+            assert len(keys(source.train_as_measured(4, "cpu"))) == 7
+
     def test_raw_pixels(self, dataset: fdsl.Dataset, tmp_path: Path) -> None:
         export_dataset(dataset, tmp_path / "raw", "webdataset", encoding="raw", workers=1)
         assert sorted(keys(opened(f"shards:{tmp_path / 'raw'}").train(36, "cpu", seed=0))) == sorted(all_of(dataset))
@@ -638,6 +649,12 @@ class TestShards:
         assert sorted(mixed) == list(range(10_000))
         moved = np.abs(np.array(mixed) - np.arange(10_000))
         assert moved.mean() > shards._SHUFFLED / 2
+
+
+@pytest.mark.parametrize("kind", ["shards:", "imagefolder:", "hf:"])
+def test_kinds_without_a_name(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"source is '{kind}'; expected a name after the colon"):
+        opened(kind)
 
 
 def test_names_that_are_nearly_one() -> None:

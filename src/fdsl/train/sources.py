@@ -124,7 +124,7 @@ def open_source(data: Data, *, progress: Progress | None = None, skip_corrupt: b
     Args:
         data: `data.source` says which kind it is.
         progress: called with (what, done, total) while a catalog is searched or files are counted.
-        skip_corrupt: leave out files that cannot be decoded, with a warning at the end of the epoch that names them.
+        skip_corrupt: leave out files that cannot be decoded, with a warning when the iteration ends that names them.
 
     Raises:
         FileNotFoundError: no such file or folder.
@@ -136,6 +136,8 @@ def open_source(data: Data, *, progress: Progress | None = None, skip_corrupt: b
     """
     if data.crop_of is not None and data.view is not None:
         raise ValueError(f"crop_of is {data.crop_of} and view is {data.view!r}; expected one of them, or none")
+    if data.source in ("shards:", "imagefolder:", "hf:"):
+        raise ValueError(f"source is {data.source!r}; expected a name after the colon")
     if data.source.startswith("shards:"):
         from fdsl.train.shards import open_shards  # needs webdataset
 
