@@ -134,8 +134,6 @@ def open_source(data: Data, *, progress: Progress | None = None, skip_corrupt: b
     >>> source.images, source.held_out_images
     (920000, 80000)
     """
-    if data.crop_of is not None and data.view is not None:
-        raise ValueError(f"crop_of is {data.crop_of} and view is {data.view!r}; expected one of them, or none")
     if data.source in ("shards:", "imagefolder:", "hf:"):
         raise ValueError(f"source is {data.source!r}; expected a name after the colon")
     if data.source.startswith("shards:"):
