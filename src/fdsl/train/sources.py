@@ -122,7 +122,8 @@ def open_source(data: Data, *, progress: Progress | None = None, skip_corrupt: b
     """The pictures that a recipe's `data` names.
 
     Args:
-        data: `data.source` says which kind it is.
+        data: `data.source` is shards:PATTERN (tar files; `train.shards`), imagefolder:FOLDER (`train.image_folders`),
+            a downstream dataset (`train.downstream`), or else a catalog, whose pictures are drawn.
         progress: called with (what, done, total) while a catalog is searched or files are counted.
         skip_corrupt: leave out files that cannot be decoded, with a warning when the iteration ends that names them.
 
