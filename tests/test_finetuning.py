@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
-timm = pytest.importorskip("timm")
-finetuning = pytest.importorskip("fdsl.train.finetuning")
+pytest.importorskip("lightning")
+pytest.importorskip("timm")
 pytest.importorskip("sklearn")
+import timm
+import torch
+
+from fdsl.train import finetuning
 from fdsl.train.finetuning import freeze_stages
 from fdsl.train.weights import WeightsInfo, save_weights
 
@@ -207,9 +210,7 @@ def test_frozen_stages_are_not_trained(finetune: Finetune, run: Path, tmp_path: 
         ({"devices": 2, "linear": True}, "devices is 2; expected 1 for linear"),
     ],
 )
-def test_arguments_out_of_range(
-    finetune: Finetune, tmp_path: Path, changed: dict[str, Any], message: str
-) -> None:
+def test_arguments_out_of_range(finetune: Finetune, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         finetune(**changed)
     assert not list(tmp_path.rglob("result.json"))
@@ -226,7 +227,18 @@ def test_command(run: Path, tmp_path: Path) -> None:
     import subprocess
     import sys
 
-    command = [sys.executable, "-m", "fdsl.cli", "finetune", "--from", str(run), "--from", "scratch", "--data", "digits"]
+    command = [
+        sys.executable,
+        "-m",
+        "fdsl.cli",
+        "finetune",
+        "--from",
+        str(run),
+        "--from",
+        "scratch",
+        "--data",
+        "digits",
+    ]
     options = ["--knn", "3", "--seeds", "2", "--out", str(tmp_path / "out"), "--json", "--device", "cpu"]
     result = subprocess.run(command + options, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0, result.stderr

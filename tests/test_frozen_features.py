@@ -4,8 +4,9 @@ import math
 
 import pytest
 
-torch = pytest.importorskip("torch")
 pytest.importorskip("timm")
+import torch
+
 from fdsl.train.frozen_features import Features, linear_accuracy, neighbour_accuracy
 
 

@@ -39,7 +39,7 @@ _ENTRIES = (
     "model_state_dict",
     "model",
 )
-# What a wrapper puts before the names of its network's weights: DistributedDataParallel, torch.compile, Lightning, DINO.
+# What DistributedDataParallel, torch.compile, Lightning and DINO put before the names of a network's weights.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
 # The models that are looked through where a file does not say which is its own.
 _COMMON = (
@@ -232,8 +232,9 @@ def _contents(file: Path) -> tuple[State, dict[str, Any]]:
         checkpoint = _checkpoint(file)
         state = _state(checkpoint, file)
         if isinstance(checkpoint, dict):
-            names = (checkpoint.get("arch"), getattr(checkpoint.get("args"), "model", None))
-            said = {"model": name for name in names if isinstance(name, str) and timm.is_model(name)}
+            names = (getattr(checkpoint.get("args"), "model", None), checkpoint.get("arch"))
+            model = next((name for name in names if isinstance(name, str) and timm.is_model(name)), None)
+            said = {"model": model} if model else {}
     return state, said or _folder_says(file.parent)
 
 
@@ -282,7 +283,9 @@ def _state(checkpoint: Any, file: Path) -> State:
     state = {k: v for k, v in held.items() if isinstance(v, torch.Tensor)} if isinstance(held, Mapping) else {}
     if not state:
         keys = ", ".join(map(str, held)) if isinstance(held, Mapping) else type(held).__name__
-        raise ValueError(f"{file} holds no weights ({keys[:100]}); expected them at its top or in {', '.join(_ENTRIES)}")
+        raise ValueError(
+            f"{file} holds no weights ({keys[:100]}); expected them at its top or in {', '.join(_ENTRIES)}"
+        )
     return _unwrapped(state)
 
 
@@ -363,8 +366,9 @@ def _created(info: WeightsInfo, source: object, pretrained: bool = False) -> tor
         if pretrained:
             raise OSError(f"{source}: timm has or gets no such weights: {reason}") from None
         shape = (info.channels, info.size, info.size)
+        options = f" with options {info.options}" if info.options else ""
         raise ValueError(
-            f"model {info.model!r} does not take images of {shape} (channels, height, width) and {info.options}: {reason}"
+            f"model {info.model!r}{options} does not take images of {shape} (channels, height, width): {reason}"
         ) from None
 
 
