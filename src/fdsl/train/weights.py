@@ -41,32 +41,39 @@ _ENTRIES = (
 )
 # What DistributedDataParallel, torch.compile, Lightning and DINO put before the names of a network's weights.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
-# The models that are looked through where a file does not say which is its own.
-_COMMON = (
-    "deit_tiny_patch16_224",
-    "deit_small_patch16_224",
-    "deit_base_patch16_224",
-    "vit_large_patch16_224",
-    "vit_small_patch32_224",
-    "vit_base_patch32_224",
-    "vit_base_patch8_224",
-    "deit_tiny_distilled_patch16_224",
-    "deit_small_distilled_patch16_224",
-    "deit_base_distilled_patch16_224",
-    "swin_tiny_patch4_window7_224",
-    "swin_small_patch4_window7_224",
-    "swin_base_patch4_window7_224",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnext50_32x4d",
-    "wide_resnet50_2",
-    "densenet121",
-    "convnext_tiny",
-    "convnext_base",
-)
+# The models that are looked through where a file does not say which is its own, by a name that their weights have.
+_COMMON = {
+    "cls_token": (
+        "deit_tiny_patch16_224",
+        "deit_small_patch16_224",
+        "deit_base_patch16_224",
+        "vit_large_patch16_224",
+        "vit_small_patch32_224",
+        "vit_base_patch32_224",
+        "vit_base_patch8_224",
+    ),
+    "dist_token": (
+        "deit_tiny_distilled_patch16_224",
+        "deit_small_distilled_patch16_224",
+        "deit_base_distilled_patch16_224",
+    ),
+    "layers.0.blocks.0.norm1.weight": (
+        "swin_tiny_patch4_window7_224",
+        "swin_small_patch4_window7_224",
+        "swin_base_patch4_window7_224",
+    ),
+    "layer1.0.conv1.weight": (
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+    ),
+    "features.conv0.weight": ("densenet121",),
+    "stages.0.blocks.0.conv_dw.weight": ("convnext_tiny", "convnext_base"),
+}
 # Head, first convolution and position embeddings may have other shapes; so much of the rest must have the model's own.
 _ALIKE = 0.9
 
@@ -425,8 +432,9 @@ def _likest(state: State, source: object) -> str:
 def _alike(state: State) -> list[str]:
     """The common models nearly all of whose names and shapes these are, the likest first."""
     found = set(_shapes_of(state).items())
-    shares = {model: len(found & _shapes(model)) / max(len(found), len(_shapes(model))) for model in _COMMON}
-    return sorted((model for model in _COMMON if shares[model] >= _ALIKE), key=lambda model: -shares[model])
+    near = [model for name, models in _COMMON.items() if name in state for model in models]
+    shares = {model: len(found & _shapes(model)) / max(len(found), len(_shapes(model))) for model in near}
+    return sorted((model for model in near if shares[model] >= _ALIKE), key=lambda model: -shares[model])
 
 
 @functools.cache
