@@ -787,7 +787,8 @@ def pretrain(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A name of `fdsl recipes`, a YAML file, or another run's folder.", show_default="of the run to --resume"
+            help="A name of `fdsl recipes`, a YAML file, or another run's folder.",
+            show_default="of the run to --resume",
         ),
     ] = None,
     data: Annotated[
@@ -869,7 +870,7 @@ def pretrain(
 @app.command("recipes")
 def show_recipes(
     name: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="A recipe's name, or its YAML file.", show_default="all")
+        str | None, typer.Argument(metavar="RECIPE", help="A recipe's name, or its YAML file.", show_default="all")
     ] = None,
     override: Annotated[
         list[str] | None,
