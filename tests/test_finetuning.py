@@ -59,9 +59,13 @@ VIT_STAGES = ("cls_token", "pos_embed", "patch_embed."), ("blocks.0.",), ("block
     [("resnet18", {}, RESNET_STAGES), ("resnet50", {}, RESNET_STAGES), ("vit_tiny_patch16_224", VIT, VIT_STAGES)],
 )
 def test_the_table_of_frozen_stages(model: str, options: dict[str, Any], stages: tuple[tuple[str, ...], ...]) -> None:
-    every = learns(timm.create_model(model, **options))
+    def made() -> Any:
+        with torch.device("meta"):
+            return timm.create_model(model, **options)
+
+    every = learns(made())
     for count in range(len(stages) + 1):
-        network = timm.create_model(model, **options)
+        network = made()
         prefixes = tuple(prefix for stage in stages[:count] for prefix in stage)
         frozen = {name for name in every if name.startswith(prefixes)} if count else set()
         assert set(freeze_stages(network, count)) == frozen
@@ -112,8 +116,8 @@ def test_weights_beside_scratch_over_seeds(finetune: Finetune, run: Path, tmp_pa
     lines = (out / "results.md").read_text().splitlines()
     assert len({len(line) for line in lines}) == 1
     assert lines[3].split("|")[1].strip() == "scratch"
-    folders = sorted(str(path.parent.relative_to(out)) for path in out.rglob("recipe.yaml"))
-    assert folders[-2:] == ["scratch/seed-0", "scratch/seed-1"]
+    folders = [str(path.parent.relative_to(out)) for path in out.rglob("recipe.yaml")]
+    assert {"scratch/seed-0", "scratch/seed-1"} < set(folders)
     assert len(folders) == 4
 
 
