@@ -13,7 +13,9 @@ pytest.importorskip("timm")
 pytest.importorskip("sklearn")
 import timm
 import torch
+from typer.testing import CliRunner
 
+from fdsl.cli import app
 from fdsl.train import finetuning
 from fdsl.train.finetuning import freeze_stages
 from fdsl.train.weights import WeightsInfo, save_weights
@@ -227,25 +229,19 @@ def test_a_folder_of_something_else(finetune: Finetune, tmp_path: Path) -> None:
         finetune()
 
 
-def test_command(run: Path, tmp_path: Path) -> None:
-    import subprocess
-    import sys
+def command(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["finetune", *map(str, arguments)], prog_name="fdsl")
 
-    command = [
-        sys.executable,
-        "-m",
-        "fdsl.cli",
-        "finetune",
-        "--from",
-        str(run),
-        "--from",
-        "scratch",
-        "--data",
-        "digits",
-    ]
-    options = ["--knn", "3", "--seeds", "2", "--out", str(tmp_path / "out"), "--json", "--device", "cpu"]
-    result = subprocess.run(command + options, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
+
+def test_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ask = ("--from", "runs/a", "--from", "scratch", "--data", "digits", "--knn", "3", "--seeds", "2")
+    result = command(*ask, "--json")
+    assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
-    assert [len(found["seeds"]) for found in report["results"]] == [1, 2]
-    assert report["how"] == "3-NN"
+    assert (report["how"], [len(found["seeds"]) for found in report["results"]]) == ("3-NN", [1, 2])
+    assert command(*ask).stdout == (tmp_path / "runs" / "digits" / "results.md").read_text()
+    assert (tmp_path / "runs" / "digits" / "runs-a" / "seed-0" / "result.json").is_file()
+    result = command(*ask, "--linear")
+    assert (result.exit_code, result.stderr) == (1, "error: linear and knn are set; expected one of them\n")
+    assert command("--from", "runs/b", "--data", "digits").stderr.startswith("error: runs/b is not there; expected")
