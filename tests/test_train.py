@@ -181,22 +181,23 @@ class TestResume:
             pretrain({"schedule.steps": 1}, output=tmp_path / "run", resume=True)
 
 
-class TestRanks:
-    @pytest.fixture(scope="class")
-    def two_ranks(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """Runs of two processes that torchrun started."""
-        folder = tmp_path_factory.mktemp("ranks")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        result = subprocess.run(
-            [*command, str(HERE / "small_runs.py"), str(folder)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert result.returncode == 0, result.stderr
-        return folder
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two processes that torchrun started."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    result = subprocess.run(
+        [*command, str(HERE / "small_runs.py"), str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert result.returncode == 0, result.stderr
+    return folder
 
+
+class TestRanks:
     @pytest.mark.slow
     def test_two_come_to_the_weights_of_one(self, two_ranks: Path, tmp_path: Path) -> None:
         alone = small_runs.run(tmp_path / "plain", PLAIN, plain=True)
