@@ -35,6 +35,7 @@ COMMANDS = (
     "plan",
     "pretrain",
     "recipes",
+    "finetune",
     "demo",
 )
 SMALL = ("--size", "32", "--points", "1000")
