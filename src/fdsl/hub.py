@@ -1,0 +1,636 @@
+"""A hub of trained networks and catalogs: `publish` to a folder or to Hugging Face, and `pull` from there."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fdsl
+from fdsl.catalogs import Catalog
+from fdsl.presets import DIGESTS, PRESETS, cache_folder
+
+MANIFEST, CATALOG, WEIGHTS = "fdsl.json", "catalog.safetensors", "model.safetensors"
+_CARD, _CONFIG, _RECIPE, _REPORT, _LOG = "README.md", "config.json", "recipe.yaml", "report.json", "log.csv"
+_VERSION = 1
+# What is published and pulled: nothing that can hold a pickle or a script.
+_SUFFIXES = (".safetensors", ".json", ".yaml", ".md", ".csv", ".png")
+_REPOSITORY = re.compile(r"hf:(?P<name>[\w.-]+/[\w.-]+)(@(?P<revision>[\w./-]+))?")
+
+
+@dataclass(frozen=True)
+class Published:
+    """What is where it was published.
+
+    Args:
+        kind: "model" or "catalog".
+        where: the folder, or "hf:OWNER/NAME".
+        digest: sha256 hex of all files, by which `pull` knows them.
+        files: their names, `fdsl.json` left out.
+        written: False where the same was there already.
+    """
+
+    kind: str
+    where: str
+    digest: str
+    files: tuple[str, ...]
+    written: bool
+
+
+def publish(
+    source: str | os.PathLike[str] | Catalog,
+    dest: str | os.PathLike[str],
+    *,
+    replace: bool = False,
+    private: bool = False,
+    license: str = "apache-2.0",
+) -> Published:
+    """Puts a trained network, or a catalog, where others find all that it takes to use it and to make it again.
+
+    Of a run: the weights as safetensors with timm's `config.json`, so that `timm.create_model("local-dir:FOLDER",
+    pretrained=True)` and "hf-hub:OWNER/NAME" load them; recipe; catalog (of a preset the name and digest); report, log,
+    its curves and what `fdsl inspect` drew; a model card. Of a catalog: the file, a contact sheet, a card. `fdsl.json`
+    lists the sha256 of each. It appears whole or not at all, on Hugging Face in one commit. Nothing is pickled.
+
+    Args:
+        source: a run's folder, a catalog, or what `fdsl.catalog` takes.
+        dest: a folder, such as HUB/NAME, or "hf:OWNER/NAME": a model there, or for a catalog a dataset. The token is
+            that of `hf auth login`.
+        replace: where something else was published under that name.
+        private: of a new repository on Hugging Face.
+        license: of what is published, as Hugging Face spells it.
+
+    Raises:
+        FileNotFoundError: there is no such source.
+        ValueError: the source is neither run nor catalog, or its catalog is not what the run was trained on.
+        FileExistsError: the name holds something else.
+        OSError: it cannot be written, or Hugging Face does not take it.
+
+    >>> publish("runs/deit", "hub/deit-tiny-fractaldb").where  # doctest: +SKIP
+    'hub/deit-tiny-fractaldb'
+    """
+    where = str(dest)
+    repository = _repository(where)
+    name = PurePosixPath(repository["name"] if repository else Path(dest).resolve().as_posix()).name
+    write = _writer_of(source)
+    if repository:
+        if repository["revision"]:
+            raise ValueError(f"{where}; expected no revision to publish to: hf:{repository['name']}")
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary) / name
+            folder.mkdir()
+            manifest = write(folder, name, where, license)
+            written = _upload(folder, repository["name"], manifest, replace, private)
+    else:
+        target = Path(dest).resolve()
+        if target.exists() and not _holds_what_was_published(target):
+            raise FileExistsError(f"{target} holds something else; expected a new name, such as {target / 'NAME'}")
+        with _beside(target) as folder:
+            manifest = write(folder, name, where, license)
+            written = not _same_there(target, manifest, replace)
+            if written:
+                _put(folder, target)
+    return Published(manifest["kind"], where, manifest["digest"], tuple(manifest["files"]), written)
+
+
+def pull(source: str | os.PathLike[str], out: str | os.PathLike[str] | None = None) -> Path:
+    """Brings here what was published, checked against its digests, and says where it is.
+
+    `fdsl.catalog` and `fdsl finetune --from` take that folder, and timm takes "local-dir:FOLDER".
+
+    Args:
+        source: a folder that `publish` wrote, or "hf:OWNER/NAME", also with a revision: "hf:OWNER/NAME@v1".
+        out: a new or empty folder. None is one in the cache (FDSL_CACHE, else as for presets), named by content.
+
+    Returns:
+        The folder; what it holds already is not brought again.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        FileExistsError: `out` holds something else.
+        ValueError: it was not published by fdsl, or a file is missing or damaged.
+        OSError: Hugging Face cannot be reached, or has no such name; or the folder cannot be written.
+
+    >>> catalog = fdsl.catalog(pull("hf:OWNER/fractals"))  # doctest: +SKIP
+    """
+    repository = _repository(str(source))
+    if not repository:
+        folder = Path(source)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder}: no such folder; expected one that fdsl publish wrote, or hf:OWNER/NAME")
+        return _take(folder, str(source), folder.resolve().name, out)
+    with tempfile.TemporaryDirectory() as temporary:
+        _download(repository["name"], repository["revision"], Path(temporary))
+        return _take(Path(temporary), str(source), repository["name"].replace("/", "--"), out)
+
+
+def catalog_of(folder: Path) -> Catalog:
+    """The catalog of a published folder: its own file, or the preset that it names.
+
+    Raises:
+        ValueError: it was published without one, or another one is there.
+
+    >>> len(catalog_of(pull("hub/deit-tiny-fractaldb")))  # doctest: +SKIP
+    1000
+    """
+    about = _manifest_of(folder, str(folder)).get("catalog")
+    if not isinstance(about, dict):
+        raise ValueError(f"{folder}: published without a catalog; expected one that was trained on drawn pictures")
+    preset = about.get("preset")
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"{folder / MANIFEST}: its preset is {preset!r}; expected one that this version knows")
+    found = fdsl.catalog(preset) if preset else Catalog.load(folder / CATALOG, verify=True)
+    if found.digest != about.get("digest"):
+        raise ValueError(f"{folder}: its catalog has the digest {found.digest[:12]}; expected {about.get('digest')!s:.12}")
+    return found
+
+
+def _repository(text: str) -> Mapping[str, str | Any] | None:
+    """OWNER/NAME and the revision of `hf:OWNER/NAME@REVISION`; None of a folder."""
+    if not text.startswith("hf:"):
+        return None
+    match = _REPOSITORY.fullmatch(text)
+    if not match:
+        raise ValueError(f"{text!r} is no place on Hugging Face; expected hf:OWNER/NAME, or a folder")
+    return match.groupdict()
+
+
+# Writing --------------------------------------------------------------------------------------------------------------
+
+
+def _writer_of(source: str | os.PathLike[str] | Catalog) -> Any:
+    """The function that writes what `source` is to a folder; what is wrong with it is said before."""
+    if isinstance(source, Catalog):
+        return lambda *place: _write_catalog(source, *place)
+    path = Path(source)
+    if (path / "weights.safetensors").is_file() and (path / _RECIPE).is_file():
+        run = _Run.opened(path)
+        return run.write
+    if path.is_dir() and not any(path.glob("*.csv")) or (path / _LOG).is_file():
+        lacks = [name for name in ("weights.safetensors", _RECIPE) if not (path / name).is_file()]
+        raise ValueError(f"{path}: no {' and no '.join(lacks)} in it; expected a run that has ended, or a catalog")
+    catalog = fdsl.catalog(source)
+    return lambda *place: _write_catalog(catalog, *place)
+
+
+def _write_catalog(catalog: Catalog, folder: Path, name: str, where: str, license: str) -> dict[str, Any]:
+    from fdsl.contact_sheet import contact_sheet
+
+    catalog.save(folder / CATALOG)
+    (folder / "figures").mkdir()
+    contact_sheet(fdsl.Dataset(catalog, spec=fdsl.RenderSpec(size=128))).save(folder / "figures" / "contact_sheet.png")
+    place = where if where.startswith("hf:") else name
+    rows = {
+        "family": catalog.family,
+        "categories": f"{len(catalog):,}",
+        "variation": catalog.variation,
+        "digest": f"`{catalog.digest}`",
+        **{key.replace("_", " "): value for key, value in catalog.settings.items() if not isinstance(value, (dict, list))},
+    }
+    card = f"""{_front_matter({"license": license, "tags": [*_TAGS, catalog.family], "viewer": False})}
+# {name}
+
+A catalog of {len(catalog):,} categories of the formula family `{catalog.family}`: their parameters, a few numbers each.
+[fdsl](https://pypi.org/project/fdsl) draws pictures from it while a network trains on them.
+
+![contact sheet](figures/contact_sheet.png)
+
+{_data_statement("It holds")}
+
+## Use
+
+```python
+import fdsl, fdsl.hub
+
+catalog = fdsl.catalog(fdsl.hub.pull("{place}"))
+dataset = fdsl.Dataset(catalog, instances=1000)
+```
+
+    fdsl pretrain --data FOLDER_THAT_FDSL_PULL_PRINTS
+
+{_table(("", ""), rows.items())}
+
+## Licence
+
+{license}
+"""
+    (folder / _CARD).write_text(card, encoding="utf-8")
+    return _write_manifest(folder, "catalog", {"preset": None, **_about(catalog)})
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A run's folder, read and found to be whole."""
+
+    folder: Path
+    recipe: Any
+    network: Any
+    info: Any
+    report: dict[str, Any]
+    preset: str | None
+    catalog: Catalog | None
+
+    @classmethod
+    def opened(cls, folder: Path) -> _Run:
+        from fdsl.train.recipes import recipe_named
+        from fdsl.train.sources import open_source
+        from fdsl.train.weights import network_from
+
+        network, info = network_from(folder)
+        recipe = recipe_named(folder / _RECIPE)
+        report_file = folder / _REPORT
+        report = json.loads(report_file.read_text()) if report_file.is_file() else {}
+        source = recipe.data.source
+        preset = source if source in PRESETS else None
+        catalog = None
+        if preset is None and (source.endswith(".safetensors") or Path(source).is_dir()):
+            catalog = fdsl.catalog(source)
+            seen = open_source(recipe.data).digest
+            if seen != report.get("dataset", seen):
+                raise ValueError(
+                    f"{source}: what it draws has the digest {seen[:12]}, and {folder} was trained on "
+                    f"{report['dataset']:.12}; expected the catalog as it was"
+                )
+        return cls(folder, recipe, network, info, report, preset, catalog)
+
+    def write(self, folder: Path, name: str, where: str, license: str) -> dict[str, Any]:
+        shutil.copyfile(self.folder / "weights.safetensors", folder / WEIGHTS)
+        (folder / _CONFIG).write_text(json.dumps(self._timm_config(license), indent=2) + "\n")
+        recipe = self.recipe
+        about: dict[str, Any] | None = None
+        if self.preset:
+            about = {"preset": self.preset, "digest": DIGESTS[self.preset]}
+        elif self.catalog is not None:
+            self.catalog.save(folder / CATALOG)
+            about = {"preset": None, **_about(self.catalog)}
+            # The path on this machine means nothing elsewhere.
+            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": CATALOG})})
+        (folder / _RECIPE).write_text(recipe.yaml(), encoding="utf-8")
+        for file in (_REPORT, _LOG):
+            if (self.folder / file).is_file():
+                shutil.copyfile(self.folder / file, folder / file)
+        figures = self._write_figures(folder / "figures")
+        (folder / _CARD).write_text(self._card(name, where, license, about, figures), encoding="utf-8")
+        return _write_manifest(folder, "model", about)
+
+    def _timm_config(self, license: str) -> dict[str, Any]:
+        """As timm's `save_config_for_hf` writes it, whose arguments have changed between versions."""
+        info, known = self.info, dict(getattr(self.network, "pretrained_cfg", None) or {})
+        # Of a network that was made for its own size, these are of another one.
+        kept = ("fixed_input_size", "first_conv", "classifier", "interpolation")
+        return {
+            "architecture": info.model,
+            "num_classes": len(info.classes),
+            "num_features": getattr(self.network, "num_features", None),
+            "label_names": list(info.classes),
+            "model_args": dict(info.options),
+            "pretrained_cfg": {
+                **{key: known[key] for key in kept if key in known},
+                "tag": "fdsl",
+                "custom_load": False,
+                "input_size": [info.channels, info.size, info.size],
+                "pool_size": None,
+                "crop_pct": 1.0,
+                "crop_mode": "center",
+                "mean": _per_channel(info.mean, info.channels),
+                "std": _per_channel(info.std, info.channels),
+                "num_classes": len(info.classes),
+                "license": license,
+            },
+        }
+
+    def _write_figures(self, folder: Path) -> list[str]:
+        folder.mkdir()
+        if (self.folder / _LOG).is_file():
+            from fdsl.train.curves import draw_curves
+
+            draw_curves(self.folder / _LOG, folder / "curves.png", chance=1 / len(self.info.classes))
+        for file in (*self.folder.glob("*.png"), *(self.folder / "inspect").glob("*.png")):
+            shutil.copyfile(file, folder / file.name)
+        return sorted(file.name for file in folder.iterdir())
+
+    def _card(self, name: str, where: str, license: str, about: dict[str, Any] | None, figures: list[str]) -> str:
+        recipe, info, source = self.recipe, self.info, self.recipe.data.source
+        place = where if where.startswith("hf:") else name
+        timm_place = f"hf-hub:{where.removeprefix('hf:')}" if where.startswith("hf:") else f"local-dir:{name}"
+        shown = self.preset or (CATALOG if about else source)
+        accuracy = self.report.get("held_out_accuracy")
+        front: dict[str, Any] = {
+            "library_name": "timm",
+            "pipeline_tag": "image-classification",
+            "license": license,
+            "tags": ["image-classification", "timm", *_TAGS],
+        }
+        if accuracy is not None:
+            result = {
+                "task": {"type": "image-classification"},
+                "dataset": {"name": f"held-out pictures of {shown}", "type": "fdsl"},
+                "metrics": [{"type": "accuracy", "value": accuracy}],
+            }
+            front["model-index"] = [{"name": name, "results": [result]}]
+        measured = {
+            key.replace("_", " "): f"{value:,}" if isinstance(value, (int, float)) else value
+            for key, value in self.report.items()
+            if isinstance(value, (int, float, str)) and key not in ("model", "dataset")
+        }
+        made = {
+            "model": f"`{info.model}` {json.dumps(dict(info.options)) if info.options else ''}".strip(),
+            "input": f"{info.channels} × {info.size} × {info.size}, pixels in 0 to 1 normalised by mean "
+            f"{_numbers(info.mean)} and std {_numbers(info.std)}",
+            "classes": f"{len(info.classes):,}",
+            "recipe": recipe.title or "its own",
+            "recipe's source": recipe.source or "none",
+            "weights (sha256)": f"`{_sha256(self.folder / 'weights.safetensors')}`",
+            "dataset (digest)": f"`{self.report.get('dataset', 'unknown')}`",
+        }
+        if about:
+            made["catalog (digest)"] = f"{shown}, `{about['digest']}`"
+        versions = {"fdsl": fdsl.__version__, **self.report.get("versions", {})}
+        trained_on = (
+            _data_statement("It was trained on")
+            if about
+            else f"It was trained on `{source}`; what that holds, and who may use it, is for its owner to say."
+        )
+        pictures = "\n\n".join(f"![{Path(figure).stem}](figures/{figure})" for figure in figures)
+        again = "FOLDER" if about and not self.preset else source
+        return f"""{_front_matter(front)}
+# {name}
+
+`{info.model}`, pre-trained by [fdsl](https://pypi.org/project/fdsl) on `{shown}`.
+
+{trained_on}
+
+## Use
+
+```python
+import timm
+
+network = timm.create_model("{timm_place}", pretrained=True, num_classes=10)  # a new head of ten classes
+```
+
+    fdsl pull {place}                                # prints FOLDER
+    fdsl finetune --from FOLDER --data cifar10
+    fdsl pretrain --recipe FOLDER/recipe.yaml --data {again}
+
+## How it was made
+
+{_table(("", ""), made.items())}
+
+The whole recipe is in `{_RECIPE}`; with {", ".join(f"{package} {version}" for package, version in versions.items())}.
+
+## Measured
+
+{_table(("figure", "value"), measured.items()) if measured else "Nothing: the run's folder holds no report."}
+
+{pictures}
+
+## Licence
+
+{license}
+"""
+
+
+_TAGS = ["fdsl", "formula-driven-supervised-learning", "synthetic"]
+
+
+def _data_statement(begin: str) -> str:
+    return (
+        f"{begin} pictures that formulas draw: no photograph, no person, nobody's labels. The classes are the formula's "
+        "parameters."
+    )
+
+
+def _front_matter(entries: dict[str, Any]) -> str:
+    """YAML between lines, as Hugging Face reads it: each value in JSON, which YAML contains."""
+    return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in entries.items()), "---"])
+
+
+def _table(head: tuple[str, str], rows: Any) -> str:
+    lines = [head, ("---", "---"), *((key, str(value).replace("|", "\\|")) for key, value in rows)]
+    return "\n".join(f"| {key} | {value} |" for key, value in lines)
+
+
+def _numbers(values: Any) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _per_channel(values: Any, channels: int) -> list[float]:
+    """timm has one for each channel."""
+    numbers = [float(value) for value in values]
+    return numbers * channels if len(numbers) == 1 else numbers
+
+
+def _about(catalog: Catalog) -> dict[str, Any]:
+    return {"digest": catalog.digest, "family": catalog.family, "categories": len(catalog)}
+
+
+# Digests --------------------------------------------------------------------------------------------------------------
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _digest(files: Mapping[str, str]) -> str:
+    return hashlib.sha256("".join(f"{name} {files[name]}\n" for name in sorted(files)).encode()).hexdigest()
+
+
+def _write_manifest(folder: Path, kind: str, catalog: dict[str, Any] | None) -> dict[str, Any]:
+    files = {
+        file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()
+    }
+    manifest = {"version": _VERSION, "kind": kind, "digest": _digest(files), "catalog": catalog, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    return manifest
+
+
+def _manifest_of(folder: Path, where: str) -> dict[str, Any]:
+    """What `fdsl.json` says, found to be of our kind; it may come from anywhere."""
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{where}: no {MANIFEST} in it; expected what fdsl publish wrote") from None
+    except ValueError:
+        raise ValueError(f"{where}: its {MANIFEST} cannot be read; expected what fdsl publish wrote") from None
+    if not isinstance(found, dict) or found.get("version") != _VERSION:
+        version = found.get("version") if isinstance(found, dict) else None
+        raise ValueError(f"{where}: its {MANIFEST} has version {version!r}; expected {_VERSION}")
+    files = found.get("files")
+    if not isinstance(files, dict) or not files or not all(_is_plain(name) for name in files):
+        raise ValueError(f"{where}: its {MANIFEST} lists {files!r:.80}; expected names of {', '.join(_SUFFIXES)} files")
+    if found.get("digest") != _digest({name: str(digest) for name, digest in files.items()}):
+        raise ValueError(f"{where}: its {MANIFEST} has another digest than its list of files; expected the same")
+    return found
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a file of that name stays in its folder, and is of a kind that is published."""
+    path = PurePosixPath(name)
+    return not path.is_absolute() and ".." not in path.parts and "\\" not in name and path.suffix in _SUFFIXES
+
+
+def _check_files(folder: Path, manifest: Mapping[str, Any], where: str) -> None:
+    for name, digest in manifest["files"].items():
+        if not (folder / name).is_file():
+            raise ValueError(f"{where}: no {name} in it, which its {MANIFEST} lists; expected all of them")
+        if (found := _sha256(folder / name)) != digest:
+            raise ValueError(f"{where}: {name} has the sha256 {found[:12]}; expected {digest:.12}: it is damaged")
+
+
+# Folders --------------------------------------------------------------------------------------------------------------
+
+
+def _holds_what_was_published(folder: Path) -> bool:
+    return folder.is_dir() and ((folder / MANIFEST).is_file() or not any(folder.iterdir()))
+
+
+@contextlib.contextmanager
+def _beside(target: Path) -> Iterator[Path]:
+    """A folder to fill beside `target`; gone at the end, unless `_put` has moved it there."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", suffix=".partial", dir=target.parent) as name:
+            folder = Path(name) / "new"
+            folder.mkdir()
+            yield folder
+    except OSError as error:
+        if error.errno is None or not str(error.filename).startswith(str(target.parent)):  # it says what it has to
+            raise
+        raise OSError(error.errno, f"cannot write ({os.strerror(error.errno)})", str(target)) from None
+
+
+def _put(folder: Path, target: Path) -> None:
+    """Gives `folder` the place of `target`, which is gone with the rest of the folder around it."""
+    aside = folder.with_name("old")
+    if target.exists():
+        os.replace(target, aside)
+    try:
+        os.replace(folder, target)
+    except OSError:
+        if aside.exists():
+            os.replace(aside, target)
+        raise
+
+
+def _same_there(target: Path, manifest: Mapping[str, Any], replace: bool) -> bool:
+    """Whether `target` holds the same; something else is refused, unless it may be replaced."""
+    if not (target / MANIFEST).is_file():
+        return False
+    try:
+        there = _manifest_of(target, str(target))
+        _check_files(target, there, str(target))
+    except ValueError as error:
+        if replace:
+            return False
+        raise FileExistsError(f"{error}; expected it whole, or to replace it") from None
+    _refuse_other(str(target), there, manifest, replace)
+    return bool(there["digest"] == manifest["digest"])
+
+
+def _refuse_other(where: str, there: Mapping[str, Any], here: Mapping[str, Any], replace: bool) -> None:
+    if there["digest"] == here["digest"] or replace:
+        return
+    names = sorted(there["files"].keys() | here["files"].keys())
+    other = [name for name in names if there["files"].get(name) != here["files"].get(name)]
+    raise FileExistsError(
+        f"{where} holds another {there['kind']}, with other {', '.join(other[:3])}; expected a new name, or to replace it"
+    )
+
+
+def _take(folder: Path, where: str, name: str, out: str | os.PathLike[str] | None) -> Path:
+    manifest = _manifest_of(folder, where)
+    if out is None:
+        target = cache_folder() / "hub" / f"{name}-{manifest['digest'][:12]}"
+        if target.exists():
+            with contextlib.suppress(ValueError):  # damaged: brought again
+                _check_files(target, manifest, str(target))
+                return target
+    else:
+        target = Path(out).resolve()
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            if _same_there(target, manifest, replace=False):
+                return target
+            raise FileExistsError(f"{target} holds something else; expected a new or an empty folder")
+    with _beside(target) as temporary:
+        for file in (*manifest["files"], MANIFEST):
+            if not (folder / file).is_file():
+                continue  # it is named below
+            (temporary / file).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(folder / file, temporary / file)
+        _check_files(temporary, manifest, where)
+        if (temporary / CATALOG).is_file():
+            Catalog.load(temporary / CATALOG, verify=True)
+        _put(temporary, target)
+    return target
+
+
+# Hugging Face ---------------------------------------------------------------------------------------------------------
+
+
+def _upload(folder: Path, name: str, manifest: Mapping[str, Any], replace: bool, private: bool) -> bool:
+    where, kind = f"hf:{name}", "dataset" if manifest["kind"] == "catalog" else "model"
+    with _hugging_face(where) as hub:
+        api = hub.HfApi(library_name="fdsl", library_version=fdsl.__version__)
+        api.create_repo(name, repo_type=kind, private=private, exist_ok=True)
+        there = set(api.list_repo_files(name, repo_type=kind)) - {".gitattributes"}
+        if MANIFEST in there:
+            found = api.hf_hub_download(name, MANIFEST, repo_type=kind)
+            known = _manifest_of(Path(found).parent, where)
+            _refuse_other(where, known, manifest, replace)
+            if known["digest"] == manifest["digest"]:
+                return False
+        elif there:
+            raise FileExistsError(f"{where} holds something else, such as {min(there)}; expected a new name")
+        api.upload_folder(
+            repo_id=name,
+            repo_type=kind,
+            folder_path=folder,
+            commit_message=f"{manifest['kind']} {manifest['digest'][:12]}",
+            delete_patterns="*",
+        )
+    return True
+
+
+def _download(name: str, revision: str | None, folder: Path) -> None:
+    with _hugging_face(f"hf:{name}") as hub:
+        arguments = {"revision": revision, "local_dir": folder, "library_name": "fdsl"}
+        patterns = [f"*{suffix}" for suffix in _SUFFIXES]
+        try:
+            hub.snapshot_download(name, repo_type="model", allow_patterns=patterns, **arguments)
+        except hub.errors.RepositoryNotFoundError:
+            hub.snapshot_download(name, repo_type="dataset", allow_patterns=patterns, **arguments)
+
+
+@contextlib.contextmanager
+def _hugging_face(where: str) -> Iterator[Any]:
+    """huggingface_hub, whose errors, its HTTP client's among them, become one line."""
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors as errors
+    except ImportError:
+        raise ImportError(f"{where} needs huggingface_hub, which is not installed; pip install 'fdsl[train]'") from None
+    try:
+        yield huggingface_hub
+    except FileExistsError:
+        raise
+    except errors.LocalTokenNotFoundError:
+        raise OSError(f"{where}: no token of Hugging Face; hf auth login makes one") from None
+    except errors.RepositoryNotFoundError:
+        raise OSError(f"{where}: no such repository, or it is private and your login may not see it") from None
+    except errors.RevisionNotFoundError:
+        raise OSError(f"{where}: it has no such revision") from None
+    except Exception as error:
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if status in (401, 403):
+            raise OSError(f"{where}: Hugging Face refuses it; expected a login that may write: hf auth login") from None
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise OSError(f"{where}: {reason}") from None
