@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from fdsl.train.finetuning import finetune  # first: it names what is missing
-from fdsl.train.pretraining import LOG, REPORT, pretrain
-from fdsl.train.recipes import Recipe, recipe_named
+from fdsl.train.pretraining import pretrain
+from fdsl.train.recipes import Recipe, parsed_yaml, recipe_named
+from fdsl.train.run_folder import LOG, REPORT
 
 # isort: split
-import yaml
 from rich.progress import Progress
 
 import fdsl
@@ -221,12 +221,7 @@ def study_named(name_or_path: str | os.PathLike[str]) -> Study:
         raise ValueError(f"there is no study {name!r}; expected a YAML file or a name such as {', '.join(near)}")
     else:
         where, text = name, Path(name).read_text("utf-8")
-    try:
-        said = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f", line {mark.line + 1}" if mark else ""
-        raise ValueError(f"{where}{line}: not YAML: {getattr(error, 'problem', error)}") from None
+    said = parsed_yaml(text, where)
     if not isinstance(said, dict):
         raise ValueError(f"{where}: expected keys such as recipe and vary, found {said!r:.40}")
     try:
@@ -266,6 +261,30 @@ def plan(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> list
             )
         )
     return found
+
+
+def plan_table(planned: Sequence[Planned]) -> tuple[list[str], list[list[str]]]:
+    """Heading and rows of a plan, with the sum at the end.
+
+    >>> heading, rows = plan_table(plan("points-small", "runs/points"))  # doctest: +SKIP
+    """
+    rows = []
+    new = [cell for cell in planned if not cell.done]
+    for cell in planned:
+        run = "" if cell.run is None else "done" if cell.run_done else _counted(cell.steps)
+        images = "" if cell.run is None or cell.run_done else _counted(cell.images)
+        hours = "" if cell.hours is None or cell.done else f"{cell.hours:.2f}"
+        rows.append([cell.cell, "done" if cell.done else "to do", run, images, hours, str(cell.finetunes)])
+    runs = [cell for cell in new if cell.run is not None and not cell.run_done]
+    images = sum(cell.images or 0 for cell in runs)
+    hours = sum(cell.hours or 0 for cell in runs)
+    total = [f"{len(planned)} cells", f"{len(new)} to do", f"{len(runs)} runs", f"{images:,}"]
+    rows.append([*total, f"{hours:.2f}" if hours else "", str(sum(cell.finetunes for cell in new))])
+    return ["cell", "state", "steps", "images", "hours", "fine-tunes"], rows
+
+
+def _counted(number: int | None) -> str:
+    return "?" if number is None else f"{number:,}"
 
 
 def study(
@@ -426,6 +445,8 @@ def _check_cell(cell: Cell, measure: str) -> None:
             raise ValueError("catalog.family is missing; expected one of " + ", ".join(family_names()))
         for key in searched:
             _known(key, (*_SEARCH, *family_named(family).settings), f"setting of {family} catalog.")
+    if any(key.startswith("finetune.") for key in cell.settings) and "finetune.data" not in cell.settings:
+        raise ValueError("finetune.data is missing; expected what to fine-tune on, such as cifar10")
     if cell.settings.get("from") and measure != "accuracy":
         raise ValueError(f"from is {cell.settings['from']!r}, which is not pre-trained; expected measure: accuracy")
 
