@@ -274,9 +274,11 @@ class _Run:
             # The path on this machine means nothing elsewhere.
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": CATALOG})})
         (folder / _RECIPE).write_text(recipe.yaml(), encoding="utf-8")
-        for file in (_REPORT, _LOG):
-            if (self.folder / file).is_file():
-                shutil.copyfile(self.folder / file, folder / file)
+        # Without the recipe, which has paths of this machine, and a file of its own.
+        report = {key: value for key, value in self.report.items() if key != "recipe"}
+        (folder / _REPORT).write_text(json.dumps(report, indent=2) + "\n")
+        if (self.folder / _LOG).is_file():
+            shutil.copyfile(self.folder / _LOG, folder / _LOG)
         figures = self._write_figures(folder / "figures")
         (folder / _CARD).write_text(self._card(name, where, license, about, figures), encoding="utf-8")
         return _write_manifest(folder, "model", about)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fdsl.train.finetuning import finetune  # first: it names what is missing
+from fdsl.train.intervals import student_t
 from fdsl.train.pretraining import pretrain
 from fdsl.train.recipes import Recipe, parsed_yaml, recipe_named
 from fdsl.train.run_folder import LOG, REPORT
@@ -39,18 +40,14 @@ from fdsl.whole_files import whole_or_nothing
 RESULT, RESULTS, _COPY = "result.json", "results.json", "study.yaml"
 _KEYS = ("title", "source", "recipe", "from", "catalog", "set", "vary", "finetune", "rows", "columns", "measure")
 _GROUPS = tuple(name for name in Recipe.model_fields if name not in ("title", "source"))
-_OWN = ("self", "source", "output", "device", "progress")
+# What a cell decides by itself: `from` in place of source and scratch, "set." before each override.
+_OWN = ("source", "output", "device", "progress", "scratch", "set")
 _FINETUNE = tuple(name for name in inspect.signature(finetune).parameters if name not in _OWN)
 _SEARCH = tuple(
     name
     for name, parameter in inspect.signature(fdsl.search).parameters.items()
     if parameter.kind is not parameter.VAR_KEYWORD and name not in ("threads", "progress")
 )
-# Student's t, 97.5 %, for 1 to 30 degrees of freedom; then the normal distribution's.
-_T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160, 2.145, 2.131,
-    2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
 
 Settings = dict[str, Any]
 
@@ -439,7 +436,7 @@ def _check_cell(cell: Cell, measure: str) -> None:
     """Says what is wrong before the first run; recipes complain by themselves."""
     cell.recipe()
     searched = cell.group("catalog")
-    if searched:
+    if searched and not cell.settings["from"]:
         family = searched.get("family")
         if family is None:
             raise ValueError("catalog.family is missing; expected one of " + ", ".join(family_names()))
@@ -447,7 +444,9 @@ def _check_cell(cell: Cell, measure: str) -> None:
             _known(key, (*_SEARCH, *family_named(family).settings), f"setting of {family} catalog.")
     if any(key.startswith("finetune.") for key in cell.settings) and "finetune.data" not in cell.settings:
         raise ValueError("finetune.data is missing; expected what to fine-tune on, such as cifar10")
-    if cell.settings.get("from") and measure != "accuracy":
+    if cell.settings["from"] == "scratch" and "finetune.set.data.size" not in cell.settings:
+        raise ValueError("from is scratch, which has no size of its own; expected data.size in finetune.set")
+    if cell.settings["from"] and measure != "accuracy":
         raise ValueError(f"from is {cell.settings['from']!r}, which is not pre-trained; expected measure: accuracy")
 
 
@@ -546,11 +545,12 @@ def _run(cell: Cell, what: Study, folder: Path, device: str, bars: Progress | bo
         arguments = {key: value for key, value in arguments.items() if key not in overrides}
         if overrides:
             arguments["set"] = tuple(f"{key[4:]}={json.dumps(value)}" for key, value in overrides.items())
-        shutil.rmtree(place, ignore_errors=True)  # of a session that was interrupted
+        if not (place / "results.json").is_file():  # of a session that was interrupted: it goes on where there is one
+            shutil.rmtree(place, ignore_errors=True)
         tuned = finetune(start, arguments.pop("data"), output=place, device=device, progress=bars, **arguments)
         result["finetuned"] = asdict(tuned)
     if what.measure == "accuracy":
-        values = list(tuned.accuracies)
+        values = tuned.results[0].accuracies
     else:
         value = (report or {}).get(what.measure)
         if not isinstance(value, (int, float)):
@@ -623,8 +623,7 @@ def interval(values: Sequence[float]) -> float | None:
     """
     if len(values) < 2:
         return None
-    t = _T[len(values) - 2] if len(values) - 2 < len(_T) else 1.96
-    return t * statistics.stdev(values) / math.sqrt(len(values))
+    return student_t(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def _report(what: Study, results: Sequence[tuple[Cell, Settings]]) -> StudyReport:
