@@ -35,6 +35,9 @@ COMMANDS = (
     "plan",
     "pretrain",
     "demo",
+    "publish",
+    "pull",
+    "study",
 )
 SMALL = ("--size", "32", "--points", "1000")
 

@@ -891,6 +891,10 @@ def publish(
     ] = False,
     private: Annotated[bool, typer.Option("--private", help="Make a new repository on Hugging Face private.")] = False,
     license: Annotated[str, typer.Option(help="Of what is published, as Hugging Face spells it.")] = "apache-2.0",
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="A folder of PNG files to show, such as that of fdsl inspect.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Put a run's weights, recipe, catalog, figures and card into a folder or on Hugging Face.
@@ -903,7 +907,7 @@ def publish(
     """
     from fdsl.hub import publish as put
 
-    found = put(source, dest, replace=replace, private=private, license=license)
+    found = put(source, dest, replace=replace, private=private, license=license, figures=figures)
     _print_figures(asdict(found) if as_json else asdict(found) | {"files": ", ".join(found.files)}, as_json)
 
 

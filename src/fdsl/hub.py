@@ -52,13 +52,14 @@ def publish(
     replace: bool = False,
     private: bool = False,
     license: str = "apache-2.0",
+    figures: str | os.PathLike[str] | None = None,
 ) -> Published:
     """Puts a trained network, or a catalog, where others find all that it takes to use it and to make it again.
 
     Of a run: the weights as safetensors with timm's `config.json`, so that `timm.create_model("local-dir:FOLDER",
     pretrained=True)` and "hf-hub:OWNER/NAME" load them; recipe; catalog (of a preset the name and digest); report, log,
-    its curves and what `fdsl inspect` drew; a model card. Of a catalog: the file, a contact sheet, a card. `fdsl.json`
-    lists the sha256 of each. It appears whole or not at all, on Hugging Face in one commit. Nothing is pickled.
+    its curves, `figures`; a model card. Of a catalog: the file, a contact sheet, a card. `fdsl.json` lists the sha256 of
+    each. It appears whole or not at all, on Hugging Face in one commit. Nothing is pickled.
 
     Args:
         source: a run's folder, a catalog, or what `fdsl.catalog` takes.
@@ -67,6 +68,7 @@ def publish(
         replace: where something else was published under that name.
         private: of a new repository on Hugging Face.
         license: of what is published, as Hugging Face spells it.
+        figures: a folder of PNG files to show with a run, such as that of `fdsl inspect`.
 
     Raises:
         FileNotFoundError: there is no such source.
@@ -80,7 +82,7 @@ def publish(
     where = str(dest)
     repository = _repository(where)
     name = PurePosixPath(repository["name"] if repository else Path(dest).resolve().as_posix()).name
-    write = _writer_of(source)
+    write = _writer_of(source, figures)
     if repository:
         if repository["revision"]:
             raise ValueError(f"{where}; expected no revision to publish to: hf:{repository['name']}")
@@ -166,13 +168,13 @@ def _repository(text: str) -> Mapping[str, str | Any] | None:
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def _writer_of(source: str | os.PathLike[str] | Catalog) -> Any:
+def _writer_of(source: str | os.PathLike[str] | Catalog, figures: str | os.PathLike[str] | None) -> Any:
     """The function that writes what `source` is to a folder; what is wrong with it is said before."""
     if isinstance(source, Catalog):
         return lambda *place: _write_catalog(source, *place)
     path = Path(source)
     if (path / "weights.safetensors").is_file() and (path / _RECIPE).is_file():
-        run = _Run.opened(path)
+        run = _Run.opened(path, sorted(Path(figures).glob("*.png")) if figures else [])
         return run.write
     if path.is_dir() and not any(path.glob("*.csv")) or (path / _LOG).is_file():
         lacks = [name for name in ("weights.safetensors", _RECIPE) if not (path / name).is_file()]
@@ -237,9 +239,10 @@ class _Run:
     report: dict[str, Any]
     preset: str | None
     catalog: Catalog | None
+    figures: list[Path]
 
     @classmethod
-    def opened(cls, folder: Path) -> _Run:
+    def opened(cls, folder: Path, figures: list[Path]) -> _Run:
         from fdsl.train.recipes import recipe_named
         from fdsl.train.sources import open_source
         from fdsl.train.weights import network_from
@@ -251,7 +254,7 @@ class _Run:
         source = recipe.data.source
         preset = source if source in PRESETS else None
         catalog = None
-        if preset is None and (source.endswith(".safetensors") or Path(source).is_dir()):
+        if preset is None and (source.endswith(".safetensors") or any(Path(source).glob("*.csv")) or (Path(source) / MANIFEST).is_file()):
             catalog = fdsl.catalog(source)
             seen = open_source(recipe.data).digest
             if seen != report.get("dataset", seen):
@@ -259,7 +262,7 @@ class _Run:
                     f"{source}: what it draws has the digest {seen[:12]}, and {folder} was trained on "
                     f"{report['dataset']:.12}; expected the catalog as it was"
                 )
-        return cls(folder, recipe, network, info, report, preset, catalog)
+        return cls(folder, recipe, network, info, report, preset, catalog, figures)
 
     def write(self, folder: Path, name: str, where: str, license: str) -> dict[str, Any]:
         shutil.copyfile(self.folder / "weights.safetensors", folder / WEIGHTS)
@@ -315,7 +318,7 @@ class _Run:
             from fdsl.train.curves import draw_curves
 
             draw_curves(self.folder / _LOG, folder / "curves.png", chance=1 / len(self.info.classes))
-        for file in (*self.folder.glob("*.png"), *(self.folder / "inspect").glob("*.png")):
+        for file in self.figures:
             shutil.copyfile(file, folder / file.name)
         return sorted(file.name for file in folder.iterdir())
 
@@ -366,7 +369,7 @@ class _Run:
         return f"""{_front_matter(front)}
 # {name}
 
-`{info.model}`, pre-trained by [fdsl](https://pypi.org/project/fdsl) on `{shown}`.
+`{info.model}`, {"pre-trained" if about else "trained"} by [fdsl](https://pypi.org/project/fdsl) on `{shown}`.
 
 {trained_on}
 

@@ -327,8 +327,9 @@ def study(
                 result = done[cell.name] or _run(cell, what, folder, device, bars if progress else False)
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted in {cell.name}; the same command goes on") from None
-            except (ValueError, RuntimeError, OSError) as error:
-                raise type(error)(f"{cell.name}: {error}") from error
+            except (ValueError, MemoryError, RuntimeError, OSError) as error:
+                kind = next(kind for kind in (ValueError, MemoryError, RuntimeError, OSError) if isinstance(error, kind))
+                raise kind(f"{cell.name}: {error}") from error
             results.append((cell, result))
             report = _report(what, results)
             _write(report, what, folder)
