@@ -860,6 +860,52 @@ def pretrain(
     _print_figures(asdict(report) | {"out": str(output)}, as_json)
 
 
+@app.command("recipes")
+def show_recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="A recipe's name, or its YAML file.", show_default="all")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Of RECIPE, one setting; give it again for more."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the training recipes, or print one of them as YAML.
+
+    Example: fdsl recipes
+    Example: fdsl recipes fractaldb-deit-tiny --set schedule.epochs=100 > mine.yaml
+    """
+    from fdsl.train.recipes import recipe_named, recipe_names
+
+    if name is not None:
+        recipe = recipe_named(name, override or ())
+        print(json.dumps(recipe.model_dump(mode="json", exclude_none=True)) if as_json else recipe.yaml().rstrip())
+        return
+    if override:
+        raise typer.BadParameter("expected the RECIPE to change", param_hint="--set")
+    recipes = {each: recipe_named(each) for each in recipe_names()}
+    rows: list[dict[str, Any]] = [
+        {
+            "name": each,
+            "title": recipe.title,
+            "model": recipe.model.name,
+            "data": recipe.data.source,
+            "epochs": recipe.schedule.epochs,
+            "steps": recipe.schedule.steps,
+            "batch": recipe.training.batch_size,
+        }
+        for each, recipe in recipes.items()
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    cells = [[f"{cell:,}" if isinstance(cell, int) else cell or "" for cell in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, list(rows[0]), strict=True)]
+    for line in [list(rows[0]), *cells]:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
 @app.command()
 def demo(
     out: Annotated[

@@ -8,6 +8,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
@@ -281,6 +282,7 @@ def recipe_named(name_or_path: str | os.PathLike[str], set: Sequence[str] = ()) 
         raise ValueError(_complaint(error, options, where)) from None
 
 
+@cache
 def _packaged() -> dict[str, tuple[str, dict[str, Any]]]:
     """File and settings of each recipe; a file with `variants` has one for each, which overrides the file's."""
     found = {}
@@ -302,7 +304,7 @@ def _settings_of(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Any], 
     name, packaged = os.fspath(name_or_path), _packaged()
     if name in packaged:
         file, settings = packaged[name]
-        return settings, f"recipe {name} ({file})"
+        return copy.deepcopy(settings), f"recipe {name} ({file})"
     path = Path(name)
     if path.is_dir():
         path = path / RECIPE
