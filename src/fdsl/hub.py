@@ -9,17 +9,20 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import fdsl
+from fdsl.cards import catalog_card, model_card, timm_config
 from fdsl.catalogs import Catalog
 from fdsl.presets import DIGESTS, PRESETS, cache_folder
 
 MANIFEST, CATALOG, WEIGHTS = "fdsl.json", "catalog.safetensors", "model.safetensors"
-_CARD, _CONFIG, _RECIPE, _REPORT, _LOG = "README.md", "config.json", "recipe.yaml", "report.json", "log.csv"
+_CARD, _CONFIG, _SHEET = "README.md", "config.json", "contact_sheet.png"
+_RUN_WEIGHTS, _RECIPE, _REPORT, _LOG = "weights.safetensors", "recipe.yaml", "report.json", "log.csv"
 _VERSION = 1
 # What is published and pulled: nothing that can hold a pickle or a script.
 _SUFFIXES = (".safetensors", ".json", ".yaml", ".md", ".csv", ".png")
@@ -82,21 +85,24 @@ def publish(
     where = str(dest)
     repository = _repository(where)
     name = PurePosixPath(repository["name"] if repository else Path(dest).resolve().as_posix()).name
-    write = _writer_of(source, figures)
+    pictures = sorted(Path(figures).glob("*.png")) if figures else []
+    if figures and not pictures:
+        raise ValueError(f"figures is {figures}; expected a folder with PNG files")
+    write, place = _writer_of(source), _Place(name, where, license, pictures)
     if repository:
         if repository["revision"]:
             raise ValueError(f"{where}; expected no revision to publish to: hf:{repository['name']}")
         with tempfile.TemporaryDirectory() as temporary:
             folder = Path(temporary) / name
             folder.mkdir()
-            manifest = write(folder, name, where, license)
+            manifest = write(folder, place)
             written = _upload(folder, repository["name"], manifest, replace, private)
     else:
         target = Path(dest).resolve()
         if target.exists() and not _holds_what_was_published(target):
             raise FileExistsError(f"{target} holds something else; expected a new name, such as {target / 'NAME'}")
         with _beside(target) as folder:
-            manifest = write(folder, name, where, license)
+            manifest = write(folder, place)
             written = not _same_there(target, manifest, replace)
             if written:
                 _put(folder, target)
@@ -168,63 +174,46 @@ def _repository(text: str) -> Mapping[str, str | Any] | None:
 # Writing --------------------------------------------------------------------------------------------------------------
 
 
-def _writer_of(source: str | os.PathLike[str] | Catalog, figures: str | os.PathLike[str] | None) -> Any:
-    """The function that writes what `source` is to a folder; what is wrong with it is said before."""
+@dataclass(frozen=True)
+class _Place:
+    """Where something is published, and what is said of it."""
+
+    name: str
+    where: str
+    license: str
+    figures: list[Path]
+
+
+# Writes what is published to a folder, and its manifest, which is returned.
+_Writer = Callable[[Path, _Place], dict[str, Any]]
+
+
+def _writer_of(source: str | os.PathLike[str] | Catalog) -> _Writer:
+    """What is wrong with the source is said before anything is written."""
     if isinstance(source, Catalog):
-        return lambda *place: _write_catalog(source, *place)
+        return partial(_write_catalog, source)
     path = Path(source)
-    if (path / "weights.safetensors").is_file() and (path / _RECIPE).is_file():
-        run = _Run.opened(path, sorted(Path(figures).glob("*.png")) if figures else [])
-        return run.write
-    if path.is_dir() and not any(path.glob("*.csv")) or (path / _LOG).is_file():
-        lacks = [name for name in ("weights.safetensors", _RECIPE) if not (path / name).is_file()]
+    if (path / _RUN_WEIGHTS).is_file() and (path / _RECIPE).is_file():
+        return _Run.opened(path).write
+    if (path / _LOG).is_file() or (path.is_dir() and not _holds_catalog(path)):
+        lacks = [name for name in (_RUN_WEIGHTS, _RECIPE) if not (path / name).is_file()]
         raise ValueError(f"{path}: no {' and no '.join(lacks)} in it; expected a run that has ended, or a catalog")
-    catalog = fdsl.catalog(source)
-    return lambda *place: _write_catalog(catalog, *place)
+    return partial(_write_catalog, fdsl.catalog(source))
 
 
-def _write_catalog(catalog: Catalog, folder: Path, name: str, where: str, license: str) -> dict[str, Any]:
+def _holds_catalog(path: Path) -> bool:
+    return path.suffix == ".safetensors" or (path / MANIFEST).is_file() or any(path.glob("*.csv"))
+
+
+def _write_catalog(catalog: Catalog, folder: Path, place: _Place) -> dict[str, Any]:
     from fdsl.contact_sheet import contact_sheet
 
+    if place.figures:
+        raise ValueError(f"figures is {place.figures[0].parent}; expected none with a catalog, which has its own")
     catalog.save(folder / CATALOG)
     (folder / "figures").mkdir()
-    contact_sheet(fdsl.Dataset(catalog, spec=fdsl.RenderSpec(size=128))).save(folder / "figures" / "contact_sheet.png")
-    place = where if where.startswith("hf:") else name
-    rows = {
-        "family": catalog.family,
-        "categories": f"{len(catalog):,}",
-        "variation": catalog.variation,
-        "digest": f"`{catalog.digest}`",
-        **{key.replace("_", " "): value for key, value in catalog.settings.items() if not isinstance(value, (dict, list))},
-    }
-    card = f"""{_front_matter({"license": license, "tags": [*_TAGS, catalog.family], "viewer": False})}
-# {name}
-
-A catalog of {len(catalog):,} categories of the formula family `{catalog.family}`: their parameters, a few numbers each.
-[fdsl](https://pypi.org/project/fdsl) draws pictures from it while a network trains on them.
-
-![contact sheet](figures/contact_sheet.png)
-
-{_data_statement("It holds")}
-
-## Use
-
-```python
-import fdsl, fdsl.hub
-
-catalog = fdsl.catalog(fdsl.hub.pull("{place}"))
-dataset = fdsl.Dataset(catalog, instances=1000)
-```
-
-    fdsl pretrain --data FOLDER_THAT_FDSL_PULL_PRINTS
-
-{_table(("", ""), rows.items())}
-
-## Licence
-
-{license}
-"""
-    (folder / _CARD).write_text(card, encoding="utf-8")
+    contact_sheet(fdsl.Dataset(catalog, spec=fdsl.RenderSpec(size=128))).save(folder / "figures" / _SHEET)
+    _write_text(folder / _CARD, catalog_card(catalog, place.name, place.where, place.license, [_SHEET]))
     return _write_manifest(folder, "catalog", {"preset": None, **_about(catalog)})
 
 
@@ -239,36 +228,32 @@ class _Run:
     report: dict[str, Any]
     preset: str | None
     catalog: Catalog | None
-    figures: list[Path]
 
     @classmethod
-    def opened(cls, folder: Path, figures: list[Path]) -> _Run:
+    def opened(cls, folder: Path) -> _Run:
         from fdsl.train.recipes import recipe_named
         from fdsl.train.sources import open_source
         from fdsl.train.weights import network_from
 
         network, info = network_from(folder)
         recipe = recipe_named(folder / _RECIPE)
-        report_file = folder / _REPORT
-        report = json.loads(report_file.read_text()) if report_file.is_file() else {}
+        report = json.loads((folder / _REPORT).read_text()) if (folder / _REPORT).is_file() else {}
         source = recipe.data.source
-        preset = source if source in PRESETS else None
-        catalog = None
-        if preset is None and (source.endswith(".safetensors") or any(Path(source).glob("*.csv")) or (Path(source) / MANIFEST).is_file()):
-            catalog = fdsl.catalog(source)
-            seen = open_source(recipe.data).digest
-            if seen != report.get("dataset", seen):
-                raise ValueError(
-                    f"{source}: what it draws has the digest {seen[:12]}, and {folder} was trained on "
-                    f"{report['dataset']:.12}; expected the catalog as it was"
-                )
-        return cls(folder, recipe, network, info, report, preset, catalog, figures)
+        if source in PRESETS or not _holds_catalog(Path(source)):
+            return cls(folder, recipe, network, info, report, source if source in PRESETS else None, None)
+        catalog = fdsl.catalog(source)
+        seen = open_source(recipe.data).digest
+        if seen != report.get("dataset", seen):
+            raise ValueError(
+                f"{source}: what it draws has the digest {seen[:12]}, and {folder} was trained on "
+                f"{report['dataset']:.12}; expected the catalog as it was"
+            )
+        return cls(folder, recipe, network, info, report, None, catalog)
 
-    def write(self, folder: Path, name: str, where: str, license: str) -> dict[str, Any]:
-        shutil.copyfile(self.folder / "weights.safetensors", folder / WEIGHTS)
-        (folder / _CONFIG).write_text(json.dumps(self._timm_config(license), indent=2) + "\n")
-        recipe = self.recipe
-        about: dict[str, Any] | None = None
+    def write(self, folder: Path, place: _Place) -> dict[str, Any]:
+        shutil.copyfile(self.folder / _RUN_WEIGHTS, folder / WEIGHTS)
+        _write_json(folder / _CONFIG, timm_config(self.network, self.info, place.license))
+        recipe, about = self.recipe, None
         if self.preset:
             about = {"preset": self.preset, "digest": DIGESTS[self.preset]}
         elif self.catalog is not None:
@@ -276,165 +261,43 @@ class _Run:
             about = {"preset": None, **_about(self.catalog)}
             # The path on this machine means nothing elsewhere.
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": CATALOG})})
-        (folder / _RECIPE).write_text(recipe.yaml(), encoding="utf-8")
-        # Without the recipe, which has paths of this machine, and a file of its own.
+        _write_text(folder / _RECIPE, recipe.yaml())
+        # Without the recipe, which has that path too.
         report = {key: value for key, value in self.report.items() if key != "recipe"}
-        (folder / _REPORT).write_text(json.dumps(report, indent=2) + "\n")
-        if (self.folder / _LOG).is_file():
-            shutil.copyfile(self.folder / _LOG, folder / _LOG)
-        figures = self._write_figures(folder / "figures")
-        (folder / _CARD).write_text(self._card(name, where, license, about, figures), encoding="utf-8")
-        return _write_manifest(folder, "model", about)
-
-    def _timm_config(self, license: str) -> dict[str, Any]:
-        """As timm's `save_config_for_hf` writes it, whose arguments have changed between versions."""
-        info, known = self.info, dict(getattr(self.network, "pretrained_cfg", None) or {})
-        # Of a network that was made for its own size, these are of another one.
-        kept = ("fixed_input_size", "first_conv", "classifier", "interpolation")
-        return {
-            "architecture": info.model,
-            "num_classes": len(info.classes),
-            "num_features": getattr(self.network, "num_features", None),
-            "label_names": list(info.classes),
-            "model_args": dict(info.options),
-            "pretrained_cfg": {
-                **{key: known[key] for key in kept if key in known},
-                "tag": "fdsl",
-                "custom_load": False,
-                "input_size": [info.channels, info.size, info.size],
-                "pool_size": None,
-                "crop_pct": 1.0,
-                "crop_mode": "center",
-                "mean": _per_channel(info.mean, info.channels),
-                "std": _per_channel(info.std, info.channels),
-                "num_classes": len(info.classes),
-                "license": license,
-            },
-        }
-
-    def _write_figures(self, folder: Path) -> list[str]:
-        folder.mkdir()
+        _write_json(folder / _REPORT, report)
+        (folder / "figures").mkdir()
         if (self.folder / _LOG).is_file():
             from fdsl.train.curves import draw_curves
 
-            draw_curves(self.folder / _LOG, folder / "curves.png", chance=1 / len(self.info.classes))
-        for file in self.figures:
-            shutil.copyfile(file, folder / file.name)
-        return sorted(file.name for file in folder.iterdir())
-
-    def _card(self, name: str, where: str, license: str, about: dict[str, Any] | None, figures: list[str]) -> str:
-        recipe, info, source = self.recipe, self.info, self.recipe.data.source
-        place = where if where.startswith("hf:") else name
-        timm_place = f"hf-hub:{where.removeprefix('hf:')}" if where.startswith("hf:") else f"local-dir:{name}"
-        shown = self.preset or (CATALOG if about else source)
-        accuracy = self.report.get("held_out_accuracy")
-        front: dict[str, Any] = {
-            "library_name": "timm",
-            "pipeline_tag": "image-classification",
-            "license": license,
-            "tags": ["image-classification", "timm", *_TAGS],
-        }
-        if accuracy is not None:
-            result = {
-                "task": {"type": "image-classification"},
-                "dataset": {"name": f"held-out pictures of {shown}", "type": "fdsl"},
-                "metrics": [{"type": "accuracy", "value": accuracy}],
-            }
-            front["model-index"] = [{"name": name, "results": [result]}]
-        measured = {
-            key.replace("_", " "): f"{value:,}" if isinstance(value, (int, float)) else value
-            for key, value in self.report.items()
-            if isinstance(value, (int, float, str)) and key not in ("model", "dataset")
-        }
-        made = {
-            "model": f"`{info.model}` {json.dumps(dict(info.options)) if info.options else ''}".strip(),
-            "input": f"{info.channels} × {info.size} × {info.size}, pixels in 0 to 1 normalised by mean "
-            f"{_numbers(info.mean)} and std {_numbers(info.std)}",
-            "classes": f"{len(info.classes):,}",
-            "recipe": recipe.title or "its own",
-            "recipe's source": recipe.source or "none",
-            "weights (sha256)": f"`{_sha256(self.folder / 'weights.safetensors')}`",
-            "dataset (digest)": f"`{self.report.get('dataset', 'unknown')}`",
-        }
-        if about:
-            made["catalog (digest)"] = f"{shown}, `{about['digest']}`"
-        versions = {"fdsl": fdsl.__version__, **self.report.get("versions", {})}
-        trained_on = (
-            _data_statement("It was trained on")
-            if about
-            else f"It was trained on `{source}`; what that holds, and who may use it, is for its owner to say."
+            shutil.copyfile(self.folder / _LOG, folder / _LOG)
+            draw_curves(self.folder / _LOG, folder / "figures" / "curves.png", chance=1 / len(self.info.classes))
+        for figure in place.figures:
+            shutil.copyfile(figure, folder / "figures" / figure.name)
+        card = model_card(
+            recipe,
+            self.info,
+            report,
+            (self.preset or CATALOG, about["digest"]) if about else None,
+            _sha256(folder / WEIGHTS),
+            place.name,
+            place.where,
+            place.license,
+            sorted(figure.name for figure in (folder / "figures").iterdir()),
         )
-        pictures = "\n\n".join(f"![{Path(figure).stem}](figures/{figure})" for figure in figures)
-        again = "FOLDER" if about and not self.preset else source
-        return f"""{_front_matter(front)}
-# {name}
-
-`{info.model}`, {"pre-trained" if about else "trained"} by [fdsl](https://pypi.org/project/fdsl) on `{shown}`.
-
-{trained_on}
-
-## Use
-
-```python
-import timm
-
-network = timm.create_model("{timm_place}", pretrained=True, num_classes=10)  # a new head of ten classes
-```
-
-    fdsl pull {place}                                # prints FOLDER
-    fdsl finetune --from FOLDER --data cifar10
-    fdsl pretrain --recipe FOLDER/recipe.yaml --data {again}
-
-## How it was made
-
-{_table(("", ""), made.items())}
-
-The whole recipe is in `{_RECIPE}`; with {", ".join(f"{package} {version}" for package, version in versions.items())}.
-
-## Measured
-
-{_table(("figure", "value"), measured.items()) if measured else "Nothing: the run's folder holds no report."}
-
-{pictures}
-
-## Licence
-
-{license}
-"""
-
-
-_TAGS = ["fdsl", "formula-driven-supervised-learning", "synthetic"]
-
-
-def _data_statement(begin: str) -> str:
-    return (
-        f"{begin} pictures that formulas draw: no photograph, no person, nobody's labels. The classes are the formula's "
-        "parameters."
-    )
-
-
-def _front_matter(entries: dict[str, Any]) -> str:
-    """YAML between lines, as Hugging Face reads it: each value in JSON, which YAML contains."""
-    return "\n".join(["---", *(f"{key}: {json.dumps(value)}" for key, value in entries.items()), "---"])
-
-
-def _table(head: tuple[str, str], rows: Any) -> str:
-    lines = [head, ("---", "---"), *((key, str(value).replace("|", "\\|")) for key, value in rows)]
-    return "\n".join(f"| {key} | {value} |" for key, value in lines)
-
-
-def _numbers(values: Any) -> str:
-    return ", ".join(f"{value:g}" for value in values)
-
-
-def _per_channel(values: Any, channels: int) -> list[float]:
-    """timm has one for each channel."""
-    numbers = [float(value) for value in values]
-    return numbers * channels if len(numbers) == 1 else numbers
+        _write_text(folder / _CARD, card)
+        return _write_manifest(folder, "model", about)
 
 
 def _about(catalog: Catalog) -> dict[str, Any]:
     return {"digest": catalog.digest, "family": catalog.family, "categories": len(catalog)}
+
+
+def _write_text(file: Path, text: str) -> None:
+    file.write_text(text, encoding="utf-8")
+
+
+def _write_json(file: Path, content: dict[str, Any]) -> None:
+    _write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 # Digests --------------------------------------------------------------------------------------------------------------
@@ -454,7 +317,7 @@ def _write_manifest(folder: Path, kind: str, catalog: dict[str, Any] | None) -> 
         file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()
     }
     manifest = {"version": _VERSION, "kind": kind, "digest": _digest(files), "catalog": catalog, "files": files}
-    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+    _write_json(folder / MANIFEST, manifest)
     return manifest
 
 
