@@ -212,11 +212,7 @@ def _kept(preset: _Preset, progress: Progress, verify: bool) -> Catalog:
 
 
 def cache_folder() -> Path:
-    """Where what is made or brought once is kept: FDSL_CACHE, else fdsl under XDG_CACHE_HOME or ~/.cache.
-
-    >>> cache_folder().name  # doctest: +SKIP
-    'fdsl'
-    """
+    """The folder that FDSL_CACHE names, else fdsl under XDG_CACHE_HOME or ~/.cache."""
     if os.environ.get("FDSL_CACHE"):
         return Path(os.environ["FDSL_CACHE"]).absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -70,7 +70,7 @@ def on_each_device(function: Callable[[], T], devices: int) -> T:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ranks: dict[Connection, Any] = {}
+    started: list[tuple[Any, Connection]] = []
     try:
         with _interrupts_ignored():
             for rank in range(devices):
@@ -78,26 +78,40 @@ def on_each_device(function: Callable[[], T], devices: int) -> T:
                 process = context.Process(target=_rank, args=(theirs, function, rank, devices, port))
                 process.start()
                 theirs.close()
-                ranks[mine] = process
-        results = {}
+                started.append((process, mine))
+        results: dict[int, Any] = {}
+        failed: list[Exception] = []
         while len(results) < devices:
-            for pipe in wait([pipe for pipe in ranks if pipe not in results]):
-                try:
-                    results[pipe] = pipe.recv()  # type: ignore[union-attr]
-                except EOFError:
-                    process = ranks[pipe]  # type: ignore[index]
-                    process.join()
-                    number = list(ranks).index(pipe)  # type: ignore[arg-type]
-                    code = process.exitcode
-                    how = f"killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-                    raise RuntimeError(f"rank {number} of {devices} was {how}") from None
-                if isinstance(results[pipe], BaseException):
-                    raise results[pipe]
-        return results[next(iter(ranks))]  # type: ignore[no-any-return]
+            left = [pipe for rank, (_, pipe) in enumerate(started) if rank not in results]
+            # Where one rank fails, the others may fail for want of it: what comes within a second is looked at too.
+            ready = wait(left, 1.0 if failed else None)
+            if not ready:
+                break
+            for rank, (process, pipe) in enumerate(started):
+                if pipe in ready:
+                    results[rank] = _result(rank, process, pipe)
+                    if isinstance(results[rank], Exception):
+                        failed.append(results[rank])
+        if failed:
+            raise min(failed, key=lambda error: not isinstance(error, RankEnded))
+        return results[0]  # type: ignore[no-any-return]
     finally:
-        for process in ranks.values():
+        for process, _ in started:
             process.kill()
             process.join()
+
+
+class RankEnded(RuntimeError):
+    """A process ended without a word."""
+
+
+def _result(rank: int, process: Any, pipe: Connection) -> Any:
+    try:
+        return pipe.recv()
+    except EOFError:
+        process.join()
+        code = process.exitcode
+        return RankEnded(f"rank {rank} {f'was killed by signal {-code}' if code < 0 else f'ended with code {code}'}")
 
 
 @contextmanager
@@ -126,6 +140,8 @@ def _rank(pipe: Connection, function: Callable[[], Any], rank: int, devices: int
     }
     try:
         result = function()
+    except SystemExit as end:
+        result = end.__cause__ or end
     except Exception as error:
         result = error
     try:
@@ -149,7 +165,7 @@ def join(rank: Rank, device: torch.device) -> None:
     """
     if rank.world_size == 1 or distributed.is_initialized():
         return
-    os.environ.setdefault("MASTER_ADDR", _first_host(rank))
+    os.environ.setdefault("MASTER_ADDR", first_host(rank))
     job = "".join(os.environ.get(name, "") for name in _JOBS)
     os.environ.setdefault("MASTER_PORT", str(20_000 + zlib.crc32(job.encode()) % 12_000))
     threads = max(1, (os.cpu_count() or 1) // (rank.local_size or 1))
@@ -170,7 +186,15 @@ def _leave() -> None:
         distributed.destroy_process_group()
 
 
-def _first_host(rank: Rank) -> str:
+def first_host(rank: Rank) -> str:
+    """The machine of rank 0.
+
+    Raises:
+        ValueError: nothing says it.
+
+    >>> first_host(Rank(nodes=1))
+    '127.0.0.1'
+    """
     if "MASTER_ADDR" in os.environ:
         return os.environ["MASTER_ADDR"]
     if rank.nodes == 1:
@@ -210,7 +234,8 @@ def together(rank: Rank, make: Callable[[], T]) -> T:
     """What `make` gives on this rank; the first rank of each node goes first, whose caches the others find.
 
     Raises:
-        Exception: what the first rank that failed raised, on all ranks.
+        Exception: what the first rank that failed raised, on rank 0.
+        SystemExit: the same on the others, which leave it to rank 0 to say it.
     """
     if rank.world_size == 1:
         return make()
@@ -223,6 +248,8 @@ def together(rank: Rank, make: Callable[[], T]) -> T:
             except Exception as raised:
                 error = raised
         for failed in gathered(rank, error):
+            if failed is not None and rank.rank:
+                raise SystemExit(1) from failed
             if failed is not None:
                 raise failed
     return made[0]

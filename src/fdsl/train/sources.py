@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Protocol, cast
 
 try:
@@ -21,7 +23,10 @@ from fdsl.order import EpochOrder
 from fdsl.progress import Progress
 from fdsl.rendering import Crop, RandomView, RenderSpec
 from fdsl.stalls import FeedStats
+from fdsl.train import downstream
+from fdsl.train.image_folders import open_folder
 from fdsl.train.recipes import Data
+from fdsl.train.stored import at_most
 
 
 class Loader(Protocol):
@@ -131,6 +136,17 @@ def open_source(data: Data, *, progress: Progress | None = None, skip_corrupt: b
     """
     if data.crop_of is not None and data.view is not None:
         raise ValueError(f"crop_of is {data.crop_of} and view is {data.view!r}; expected one of them, or none")
+    if data.source.startswith("shards:"):
+        from fdsl.train.shards import open_shards  # needs webdataset
+
+        return open_shards(data, progress=progress, skip_corrupt=skip_corrupt)
+    if data.source.startswith("imagefolder:"):
+        return open_folder(data, progress=progress, skip_corrupt=skip_corrupt)
+    if downstream.has(data.source):
+        return downstream.open_downstream(data, progress=progress, skip_corrupt=skip_corrupt)
+    near = difflib.get_close_matches(data.source.lower(), downstream.NAMES, n=1, cutoff=0.8)
+    if near and not Path(data.source).exists():
+        raise ValueError(f"source is {data.source!r}; expected a catalog or a dataset, such as {near[0]!r}")
     return _drawn(data, progress)
 
 
@@ -206,7 +222,7 @@ class DrawnSource:
         """A Feed of the held-out pictures; see `Source.held_out`."""
         if self.held_out_dataset is None:
             return None
-        pictures = _HeldOutPictures(self.held_out_dataset, _at_most(limit, self.held_out_images))
+        pictures = _HeldOutPictures(self.held_out_dataset, at_most(limit, self.held_out_images))
         return Feed(
             cast(IndexedPictures, pictures),  # as far as a Feed needs it
             global_batch_size=batch_size,
@@ -251,9 +267,3 @@ class _HeldOutPictures:
             return window, labels
         out[:] = window
         return out, labels
-
-
-def _at_most(limit: int | None, images: int) -> int:
-    if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
-        raise ValueError(f"limit is {limit!r}; expected a whole number of at least 1, or None")
-    return images if limit is None else min(limit, images)

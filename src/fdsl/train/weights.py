@@ -146,17 +146,7 @@ def network_from(
     >>> info.model
     'resnet50'
     """
-    kind, colon, name = str(source).partition(":")
-    state: State | None = None
-    if colon and kind in ("timm", "scratch"):
-        if model not in (None, name):
-            raise ValueError(f"model is {model!r}, and the source {source}; expected one model")
-        own = _says({"model": _known(name)}, {})
-    else:
-        file = _file(Path(source))
-        state, said = _contents(file)
-        said["model"] = _known(model or said.get("model") or _likest(state, file))
-        own = _says(said, state)
+    state, own = _opened(source, model)
     own = replace(own, options={**own.options, **(options or {})})
     if isinstance(classes, int):
         classes = [str(number) for number in range(classes)]
@@ -167,7 +157,7 @@ def network_from(
         size=size or own.size,
     )
     if state is None:
-        return _created(wanted, source, pretrained=kind == "timm"), wanted
+        return _created(wanted, source, pretrained=str(source).startswith("timm:")), wanted
     # First, so that a new head depends on the seed alone, and not on what is read.
     network = None if classes is None else _created(wanted, source)
     loaded = _loaded(state, replace(wanted, classes=own.classes), own, source)
@@ -181,6 +171,38 @@ def network_from(
     }
     network.load_state_dict(state)
     return network, wanted
+
+
+def info_of(source: str | os.PathLike[str], *, model: str | None = None) -> WeightsInfo:
+    """What the weights of a source are of, without a network; see `network_from`.
+
+    >>> info_of("timm:resnet18").channels
+    3
+    """
+    return _opened(source, model)[1]
+
+
+def file_of(source: str | os.PathLike[str]) -> Path | None:
+    """The file that a source's weights are in; None of "timm:NAME" and "scratch:NAME".
+
+    Raises:
+        FileNotFoundError: there is no such file, or no weights in the folder.
+    """
+    return None if str(source).startswith(("timm:", "scratch:")) else _file(Path(source))
+
+
+def _opened(source: str | os.PathLike[str], model: str | None) -> tuple[State | None, WeightsInfo]:
+    file = file_of(source)
+    if file is None:
+        name = str(source).partition(":")[2]
+        if model not in (None, name):
+            raise ValueError(f"model is {model!r}, and the source {source}; expected one model")
+        return None, _says({"model": _known(name)}, {})
+    state, said = _contents(file)
+    if model not in (None, said.get("model")):
+        said = {}
+    said["model"] = _known(model or said.get("model") or _likest(state, file))
+    return state, _says(said, state)
 
 
 def _file(source: Path) -> Path:
