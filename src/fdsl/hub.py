@@ -238,17 +238,26 @@ class _Run:
         network, info = network_from(folder)
         recipe = recipe_named(folder / _RECIPE)
         report = json.loads((folder / _REPORT).read_text()) if (folder / _REPORT).is_file() else {}
-        source = recipe.data.source
-        if source in PRESETS or not _holds_catalog(Path(source)):
-            return cls(folder, recipe, network, info, report, source if source in PRESETS else None, None)
-        catalog = fdsl.catalog(source)
-        seen = open_source(recipe.data).digest
-        if seen != report.get("dataset", seen):
+        source, own = recipe.data.source, folder / CATALOG
+        preset = source if source in PRESETS and not own.is_file() else None
+        catalog = None
+        if own.is_file():
+            catalog = fdsl.catalog(own)
+        elif not preset and _holds_catalog(Path(source)):
+            catalog = fdsl.catalog(source)
+            seen = open_source(recipe.data).digest
+            if seen != report.get("dataset", seen):
+                raise ValueError(
+                    f"{source}: what it draws has the digest {seen[:12]}, and {folder} was trained on "
+                    f"{report['dataset']:.12}; expected the catalog as it was"
+                )
+        categories = PRESETS[preset][1] if preset else len(catalog) if catalog else len(info.classes)
+        if categories != len(info.classes):
             raise ValueError(
-                f"{source}: what it draws has the digest {seen[:12]}, and {folder} was trained on "
-                f"{report['dataset']:.12}; expected the catalog as it was"
+                f"{folder}: {len(info.classes):,} classes, and {preset or CATALOG} has {categories:,} categories; "
+                "expected what it was trained on"
             )
-        return cls(folder, recipe, network, info, report, None, catalog)
+        return cls(folder, recipe, network, info, report, preset, catalog)
 
     def write(self, folder: Path, place: _Place) -> dict[str, Any]:
         shutil.copyfile(self.folder / _RUN_WEIGHTS, folder / WEIGHTS)
