@@ -155,7 +155,9 @@ def test_what_was_not_published_is_never_replaced(run: Path, tmp_path: Path) -> 
     assert [file.name for file in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_an_interruption_leaves_nothing(run: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interruption_leaves_nothing(
+    run: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place = tmp_path / "hub" / "name"
     hub.publish(saved, place)
     before = contents(place)
@@ -200,7 +202,10 @@ def edited(folder: Path, **changes: Any) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), r"model\.safetensors has the sha256 2d711642"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b"x"),
+            r"model\.safetensors has the sha256 2d711642",
+        ),
         (lambda folder: (folder / "recipe.yaml").unlink(), r"no recipe\.yaml in it, which its fdsl\.json lists"),
         (lambda folder: (folder / "fdsl.json").unlink(), r"no fdsl\.json in it; expected what fdsl publish wrote"),
         (lambda folder: (folder / "fdsl.json").write_text("{"), r"its fdsl\.json cannot be read"),
@@ -236,7 +241,7 @@ def test_a_catalog_that_has_changed_is_not_published_as_the_runs(run: Path, tmp_
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     recipe["data"]["source"] = str(tmp_path / "other.safetensors")
     (tmp_path / "run" / "recipe.yaml").write_text(yaml.safe_dump(recipe))
-    with pytest.raises(ValueError, match="other.safetensors: what it draws has the digest .* was trained on"):
+    with pytest.raises(ValueError, match=r"other\.safetensors: what it draws has the digest .* was trained on"):
         hub.publish(tmp_path / "run", tmp_path / "hub" / "name")
 
 
@@ -279,7 +284,9 @@ def no_such_repository() -> Exception:
     import httpx2
 
     response = httpx2.Response(404, request=httpx2.Request("GET", "https://huggingface.co/api/models/o/n"))
-    return huggingface_hub.errors.RepositoryNotFoundError("404 Client Error.\n\nRepository Not Found", response=response)
+    return huggingface_hub.errors.RepositoryNotFoundError(
+        "404 Client Error.\n\nRepository Not Found", response=response
+    )
 
 
 @pytest.fixture

@@ -93,7 +93,9 @@ def test_the_table_has_means_over_seeds(runs: Runs, tmp_path: Path) -> None:
         [["10,000", "20.0 ± 127.1"], ["50,000", "60.0 ± 127.1"]],
     )
     out = tmp_path / "out"
-    assert "| points | held out accuracy (%) |\n| --- | --: |\n| 10,000 | 20.0 ± 127.1 |" in (out / "table.md").read_text()
+    assert (
+        "| points | held out accuracy (%) |\n| --- | --: |\n| 10,000 | 20.0 ± 127.1 |" in (out / "table.md").read_text()
+    )
     rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
     assert (rows[1]["data.points"], rows[1]["held_out_accuracy"], rows[1]["values"]) == ("50,000", "0.6", "0.5 0.7")
     assert json.loads((out / "results.json").read_text())["entries"][0]["values"] == pytest.approx([0.1, 0.3])
@@ -176,7 +178,7 @@ def test_a_catalog_is_searched_once(runs: Runs, tmp_path: Path) -> None:
 def test_scratch_and_weights_of_others(runs: Runs, tmp_path: Path) -> None:
     said = TUNED | {"vary": {"from": [None, "scratch", "timm:resnet18"]}, "columns": []}
     said["finetune"] = {"data": "digits", "set": {"data.size": 32}}
-    heading, rows = studies.table(run(tmp_path, said))
+    _, rows = studies.table(run(tmp_path, said))
     assert [row[0] for row in rows] == ["none", "scratch", "timm:resnet18"]
     assert [tuned["source"] for tuned in runs.finetuned[1:]] == ["scratch:resnet10t", "timm:resnet18"]
     assert len(runs.pretrained) == 1
@@ -224,9 +226,15 @@ def test_a_dry_run_says_what_each_cell_takes(runs: Runs, tmp_path: Path) -> None
         ({"vary": {"data.points": ["many"]}}, r"data\.points.* is 'many'"),
         ({"vary": {}}, "vary is missing"),
         ({"rows": "data.pionts"}, r"no axis in rows data\.pionts \(did you mean data\.points\?\)"),
-        ({"vary": {"data.points": [1, 2], "data.size": [8, 9]}}, r"data\.size is varied, and neither in rows nor in col"),
+        (
+            {"vary": {"data.points": [1, 2], "data.size": [8, 9]}},
+            r"data\.size is varied, and neither in rows nor in col",
+        ),
         ({"measure": "accuracy"}, "measure is accuracy, which fine-tuning has"),
-        ({"finetune": {"data": "digits", "few_shots": 5}}, r"no setting finetune\.few_shots \(did you mean few_shot\?\)"),
+        (
+            {"finetune": {"data": "digits", "few_shots": 5}},
+            r"no setting finetune\.few_shots \(did you mean few_shot\?\)",
+        ),
         ({"finetune": {"few_shot": 5}}, r"finetune\.data is missing"),
         ({"catalog": {"famly": "rcdb"}}, r"catalog\.family is missing; expected one of .*rcdb"),
         ({"catalog": {"family": "rcbd"}}, "rcbd.*rcdb"),
@@ -234,9 +242,7 @@ def test_a_dry_run_says_what_each_cell_takes(runs: Runs, tmp_path: Path) -> None
         ({"from": "scratch", "finetune": {"data": "digits"}}, r"expected data\.size in finetune\.set"),
     ],
 )
-def test_errors_name_file_key_and_near_name(
-    runs: Runs, tmp_path: Path, changed: dict[str, Any], message: str
-) -> None:
+def test_errors_name_file_key_and_near_name(runs: Runs, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=rf"study\.yaml: .*{message}"):
         run(tmp_path, POINTS | changed)
     assert not (tmp_path / "out").exists()

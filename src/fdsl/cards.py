@@ -11,7 +11,9 @@ from urllib.parse import quote
 import fdsl
 
 _TAGS = ["fdsl", "formula-driven-supervised-learning", "synthetic"]
-_DRAWN = "pictures that formulas draw: no photograph, no person, nobody's labels. The classes are the formula's parameters."
+_DRAWN = (
+    "pictures that formulas draw: no photograph, no person, nobody's labels. The classes are the formula's parameters."
+)
 
 
 def catalog_card(catalog: fdsl.Catalog, name: str, where: str, license: str, figures: Sequence[str]) -> str:
@@ -39,8 +41,8 @@ def catalog_card(catalog: fdsl.Catalog, name: str, where: str, license: str, fig
 
 # {name}
 
-A catalog of {len(catalog):,} categories of the formula family `{catalog.family}`: a few numbers each, from which `fdsl` draws
-pictures while a network trains on them. It holds no picture; what it stands for are {_DRAWN}
+A catalog of {len(catalog):,} categories of the formula family `{catalog.family}`: a few numbers each, from which `fdsl`
+draws pictures while a network trains on them. It holds no picture; what it stands for are {_DRAWN}
 
 {_shown(figures)}
 
@@ -122,6 +124,8 @@ def model_card(
         if isinstance(value, (int, float, str)) and key not in ("model", "dataset")
     }
     versions = {"fdsl": fdsl.__version__, **report.get("versions", {})}
+    again = "FOLDER" if catalog else source
+    hub = f"hf-hub:{place[3:]}" if on_hub else "local-dir:FOLDER"
     what = _DRAWN if catalog else f"`{source}`; what that holds, and who may use it, is for its owner to say."
     return f"""{_front_matter(front)}
 
@@ -137,15 +141,15 @@ def model_card(
 ```python
 import timm
 
-network = timm.create_model("{f"hf-hub:{place[3:]}" if on_hub else "local-dir:FOLDER"}", pretrained=True, num_classes=10)
+network = timm.create_model("{hub}", pretrained=True, num_classes=10)
 ```
 
 ## How it was made
 
 {_table(("", ""), made.items())}
 
-All settings are in `recipe.yaml`; `fdsl pretrain --recipe FOLDER/recipe.yaml --data {"FOLDER" if catalog else source}` makes it
-again. With {", ".join(f"{package} {version}" for package, version in versions.items())}.
+All settings are in `recipe.yaml`; `fdsl pretrain --recipe FOLDER/recipe.yaml --data {again}` makes it again. With
+{", ".join(f"{package} {version}" for package, version in versions.items())}.
 
 ## Measured
 

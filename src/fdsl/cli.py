@@ -787,7 +787,8 @@ def pretrain(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A name of `fdsl recipes`, a YAML file, or another run's folder.", show_default="of the run to --resume"
+            help="A name of `fdsl recipes`, a YAML file, or another run's folder.",
+            show_default="of the run to --resume",
         ),
     ] = None,
     data: Annotated[
@@ -991,7 +992,8 @@ def study(
         str, typer.Argument(metavar="FILE", help="A YAML file, or the name of a study.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option(help="The study's folder; it goes on there.", show_default="runs/NAME", file_okay=False)
+        Path | None,
+        typer.Option(help="The study's folder; it goes on there.", show_default="runs/NAME", file_okay=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what each cell takes, and run none.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",

@@ -61,8 +61,8 @@ def publish(
 
     Of a run: the weights as safetensors with timm's `config.json`, so that `timm.create_model("local-dir:FOLDER",
     pretrained=True)` and "hf-hub:OWNER/NAME" load them; recipe; catalog (of a preset the name and digest); report, log,
-    its curves, `figures`; a model card. Of a catalog: the file, a contact sheet, a card. `fdsl.json` lists the sha256 of
-    each. It appears whole or not at all, on Hugging Face in one commit. Nothing is pickled.
+    its curves, `figures`; a model card. Of a catalog: the file, a contact sheet, a card. `fdsl.json` lists the sha256
+    of each. It appears whole or not at all, on Hugging Face in one commit. Nothing is pickled.
 
     Args:
         source: a run's folder, a catalog, or what `fdsl.catalog` takes.
@@ -157,7 +157,9 @@ def catalog_of(folder: Path) -> Catalog:
         raise ValueError(f"{folder / MANIFEST}: its preset is {preset!r}; expected one that this version knows")
     found = fdsl.catalog(preset) if preset else Catalog.load(folder / CATALOG, verify=True)
     if found.digest != about.get("digest"):
-        raise ValueError(f"{folder}: its catalog has the digest {found.digest[:12]}; expected {about.get('digest')!s:.12}")
+        raise ValueError(
+            f"{folder}: its catalog has the digest {found.digest[:12]}; expected {about.get('digest')!s:.12}"
+        )
     return found
 
 
@@ -262,7 +264,8 @@ class _Run:
     def write(self, folder: Path, place: _Place) -> dict[str, Any]:
         shutil.copyfile(self.folder / _RUN_WEIGHTS, folder / WEIGHTS)
         _write_json(folder / _CONFIG, timm_config(self.network, self.info, place.license))
-        recipe, about = self.recipe, None
+        recipe = self.recipe
+        about: dict[str, Any] | None = None
         if self.preset:
             about = {"preset": self.preset, "digest": DIGESTS[self.preset]}
         elif self.catalog is not None:
@@ -322,9 +325,7 @@ def _digest(files: Mapping[str, str]) -> str:
 
 
 def _write_manifest(folder: Path, kind: str, catalog: dict[str, Any] | None) -> dict[str, Any]:
-    files = {
-        file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()
-    }
+    files = {file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
     manifest = {"version": _VERSION, "kind": kind, "digest": _digest(files), "catalog": catalog, "files": files}
     _write_json(folder / MANIFEST, manifest)
     return manifest
@@ -419,7 +420,8 @@ def _refuse_other(where: str, there: Mapping[str, Any], here: Mapping[str, Any],
     names = sorted(there["files"].keys() | here["files"].keys())
     other = [name for name in names if there["files"].get(name) != here["files"].get(name)]
     raise FileExistsError(
-        f"{where} holds another {there['kind']}, with other {', '.join(other[:3])}; expected a new name, or to replace it"
+        f"{where} holds another {there['kind']}, with other {', '.join(other[:3])}; "
+        "expected a new name, or to replace it"
     )
 
 

@@ -69,7 +69,8 @@ def catalog(
         source: "fractaldb-1k" for the 1,000 published categories of FractalDB-1k; a preset, which is `fdsl.search` of
             its family with seed 0: fractaldb-, exfractaldb-, rcdb- or visualatom- with 1k (fractaldb apart), 10k, 21k,
             50k, 100k or 300k; a .safetensors file that `Catalog.save` wrote; a folder that `Catalog.from_csv` reads,
-            or that `fdsl pull` brought. A name goes before a path: write "./fractaldb-1k" for a folder that is called like one.
+            or that `fdsl pull` brought. A name goes before a path: write "./fractaldb-1k" for a folder that is called
+            like one.
         variation: setting of the parameter variations for names and folders, 0.4 unless said; a file has its own.
         progress: called with (what, done, total) while a name's categories are searched and variations probed; None
             says on stderr, once a minute, how far that is.

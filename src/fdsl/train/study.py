@@ -81,7 +81,9 @@ class Cell:
 
     def group(self, root: str) -> Settings:
         """The settings under `root`, without it."""
-        return {key.removeprefix(f"{root}."): value for key, value in self.settings.items() if key.startswith(f"{root}.")}
+        return {
+            key.removeprefix(f"{root}."): value for key, value in self.settings.items() if key.startswith(f"{root}.")
+        }
 
     def recipe(self, source: str | None = None) -> Recipe:
         """What it is pre-trained by; with another `data.source` where its catalog is searched."""
@@ -273,10 +275,9 @@ def plan_table(planned: Sequence[Planned]) -> tuple[list[str], list[list[str]]]:
         hours = "" if cell.hours is None or cell.done else f"{cell.hours:.2f}"
         rows.append([cell.cell, "done" if cell.done else "to do", run, images, hours, str(cell.finetunes)])
     runs = [cell for cell in new if cell.run is not None and not cell.run_done]
-    images = sum(cell.images or 0 for cell in runs)
-    hours = sum(cell.hours or 0 for cell in runs)
-    total = [f"{len(planned)} cells", f"{len(new)} to do", f"{len(runs)} runs", f"{images:,}"]
-    rows.append([*total, f"{hours:.2f}" if hours else "", str(sum(cell.finetunes for cell in new))])
+    all_images, all_hours = sum(cell.images or 0 for cell in runs), sum(cell.hours or 0 for cell in runs)
+    total = [f"{len(planned)} cells", f"{len(new)} to do", f"{len(runs)} runs", f"{all_images:,}"]
+    rows.append([*total, f"{all_hours:.2f}" if all_hours else "", str(sum(cell.finetunes for cell in new))])
     return ["cell", "state", "steps", "images", "hours", "fine-tunes"], rows
 
 
@@ -328,7 +329,9 @@ def study(
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted in {cell.name}; the same command goes on") from None
             except (ValueError, MemoryError, RuntimeError, OSError) as error:
-                kind = next(kind for kind in (ValueError, MemoryError, RuntimeError, OSError) if isinstance(error, kind))
+                kind = next(
+                    kind for kind in (ValueError, MemoryError, RuntimeError, OSError) if isinstance(error, kind)
+                )
                 raise kind(f"{cell.name}: {error}") from error
             results.append((cell, result))
             report = _report(what, results)
@@ -484,7 +487,9 @@ def _folder_name(levels: Mapping[str, str], axes: Sequence[str]) -> str:
     name = ",".join(parts) or "all"
     plain = re.sub(r"[^\w=.,+-]+", "-", name)
     # Else two levels might have one folder, or its name be too long for a file system.
-    return plain if plain == name and len(name) < 150 else f"{plain[:150]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return (
+        plain if plain == name and len(name) < 150 else f"{plain[:150]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    )
 
 
 # Running --------------------------------------------------------------------------------------------------------------
@@ -521,7 +526,9 @@ def _done(cell: Cell, folder: Path) -> Settings | None:
         there, wanted = result["settings"], _identity(cell)
         result["values"], result["measure"]
     except (ValueError, KeyError, TypeError):
-        raise ValueError(f"{file} cannot be read; expected what a cell came to: remove it to run the cell again") from None
+        raise ValueError(
+            f"{file} cannot be read; expected what a cell came to: remove it to run the cell again"
+        ) from None
     for key in sorted(there.keys() | wanted.keys()):
         if there.get(key) != wanted.get(key):
             raise ValueError(
@@ -581,7 +588,9 @@ def _catalog(cell: Cell, folder: Path) -> str | None:
     if not settings:
         return None
     short = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
-    file = folder.resolve() / "catalogs" / f"{settings['family']}-{settings.get('categories', 1000)}-{short}.safetensors"
+    file = (
+        folder.resolve() / "catalogs" / f"{settings['family']}-{settings.get('categories', 1000)}-{short}.safetensors"
+    )
     if not file.is_file():
         file.parent.mkdir(exist_ok=True)
         fdsl.search(**settings).save(file)
@@ -658,7 +667,9 @@ def table(report: StudyReport) -> tuple[list[str], list[list[str]]]:
     unit = " (%)" if _is_share(report.measure) else ""
     heading = [axis.rpartition(".")[2].replace("_", " ") for axis in report.rows]
     heading += [", ".join(place) or f"{report.measure.replace('_', ' ')}{unit}" for place in places]
-    return heading, [[*row, *(_figure(found[place], report.measure) for place in places)] for row, found in rows.items()]
+    return heading, [
+        [*row, *(_figure(found[place], report.measure) for place in places)] for row, found in rows.items()
+    ]
 
 
 def _is_share(measure: str) -> bool:
