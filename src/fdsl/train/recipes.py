@@ -34,6 +34,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _at_most_one(settings: Settings, names: tuple[str, ...]) -> None:
+    chosen = [f"{name} is {getattr(settings, name)}" for name in names if getattr(settings, name) is not None]
+    if len(chosen) > 1:
+        raise ValueError(f"{' and '.join(chosen)}; expected one of {', '.join(names)}")
+
+
 class View(Settings):
     """A random-resized-crop: in the formula's plane where pictures are drawn, by torchvision where they are files.
 
@@ -328,14 +334,10 @@ def _override(settings: dict[str, Any], path: list[str], value: Any, text: str) 
             settings[key] = {}
         settings = settings[key]
         if not isinstance(settings, dict):
-            raise ValueError(f"--set {text}: {'.'.join(path[:depth])} is {settings!r}, which has no settings of its own")
+            raise ValueError(
+                f"--set {text}: {'.'.join(path[:depth])} is {settings!r}, which has no settings of its own"
+            )
     settings[path[-1]] = value
-
-
-def _at_most_one(settings: Settings, names: tuple[str, ...]) -> None:
-    chosen = [f"{name} is {getattr(settings, name)}" for name in names if getattr(settings, name) is not None]
-    if len(chosen) > 1:
-        raise ValueError(f"{' and '.join(chosen)}; expected one of {', '.join(names)}")
 
 
 def _complaint(error: ValidationError, options: list[tuple[list[str], str]], where: str) -> str:
