@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from PIL import Image
 
 import fdsl
 
@@ -18,6 +19,8 @@ from test_cli import error_of  # noqa: E402
 from test_cli import run as fdsl_command  # noqa: E402
 
 from fdsl.train.finetuning import FinetuneReport, SourceResult  # noqa: E402
+from fdsl.train.study_files import study_named, study_names  # noqa: E402
+from fdsl.train.study_tables import table  # noqa: E402
 
 
 @dataclass
@@ -88,7 +91,7 @@ def test_the_table_has_means_over_seeds(runs: Runs, tmp_path: Path) -> None:
         ({"data.points": "10,000"}, 0.2, 1.2706),
         ({"data.points": "50,000"}, 0.6, 1.2706),
     ]
-    assert studies.table(report) == (
+    assert table(report) == (
         ["points", "held out accuracy (%)"],
         [["10,000", "20.0 ± 127.1"], ["50,000", "60.0 ± 127.1"]],
     )
@@ -119,7 +122,7 @@ def test_cells_share_what_is_pretrained_alike(runs: Runs, tmp_path: Path) -> Non
         "few_shot": 5,
         "set": ("schedule.steps=7",),
     }
-    heading, rows = studies.table(report)
+    heading, rows = table(report)
     assert heading == ["points", "digits", "cifar10"]
     assert rows[0] == ["10,000", "55.0 ± 63.5", "55.0 ± 63.5"]  # of 0.5 and 0.6: 12.706 x 0.05
 
@@ -135,8 +138,8 @@ def test_what_is_done_is_not_done_again(runs: Runs, tmp_path: Path) -> None:
     runs.interrupt_in = "points=50000,seed=0"
     with pytest.raises(KeyboardInterrupt, match=r"interrupted in points=50000,seed=0; the same command goes on"):
         run(tmp_path, POINTS)
-    table = (tmp_path / "out" / "table.md").read_text()
-    assert "| 10,000 | 20.0 ± 127.1 |\n| 50,000 | – |" in table
+    written = (tmp_path / "out" / "table.md").read_text()
+    assert "| 10,000 | 20.0 ± 127.1 |\n| 50,000 | – |" in written
     runs.interrupt_in = ""
     report = run(tmp_path, POINTS)
     assert runs.pretrained[2:] == [
@@ -178,7 +181,7 @@ def test_a_catalog_is_searched_once(runs: Runs, tmp_path: Path) -> None:
 def test_scratch_and_weights_of_others(runs: Runs, tmp_path: Path) -> None:
     said = TUNED | {"vary": {"from": [None, "scratch", "timm:resnet18"]}, "columns": []}
     said["finetune"] = {"data": "digits", "set": {"data.size": 32}}
-    _, rows = studies.table(run(tmp_path, said))
+    _, rows = table(run(tmp_path, said))
     assert [row[0] for row in rows] == ["none", "scratch", "timm:resnet18"]
     assert [tuned["source"] for tuned in runs.finetuned[1:]] == ["scratch:resnet10t", "timm:resnet18"]
     assert len(runs.pretrained) == 1
@@ -217,7 +220,10 @@ def test_a_dry_run_says_what_each_cell_takes(runs: Runs, tmp_path: Path) -> None
         ({"varry": {}}, r"no key varry \(did you mean vary\?\); expected one of title"),
         ({"recipe": None}, "recipe is missing"),
         ({"recipe": "tiny-resnett"}, "there is no recipe 'tiny-resnett'; expected .*tiny-resnet"),
-        ({"vary": {"data.point": [1, 2]}}, r"data\.point=1: unknown key 'data\.point'; did you mean data\.points\?"),
+        (
+            {"vary": {"data.point": [1, 2]}, "rows": []},
+            r"data\.point=1: unknown key 'data\.point'; did you mean data\.points\?",
+        ),
         ({"vary": {"dat.points": [1, 2]}}, r"no setting 'dat\.points': dat \(did you mean data\?\)"),
         ({"vary": {"data.points": 5}}, r"vary: data\.points is 5; expected a list"),
         ({"vary": {"data.points": []}}, r"vary: data\.points is \[\]; expected a list"),
@@ -251,9 +257,9 @@ def test_errors_name_file_key_and_near_name(runs: Runs, tmp_path: Path, changed:
 def test_other_errors(runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "broken.yaml").write_text("vary: [")
     with pytest.raises(ValueError, match=r"broken\.yaml, line 1: not YAML"):
-        studies.study_named(tmp_path / "broken.yaml")
+        study_named(tmp_path / "broken.yaml")
     with pytest.raises(ValueError, match="there is no study 'pionts'; expected a YAML file or a name such as points"):
-        studies.study_named("pionts")
+        study_named("pionts")
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "thesis.tex").write_text("")
     with pytest.raises(FileExistsError, match="out holds something else"):
@@ -276,15 +282,15 @@ def test_one_process_at_a_time(runs: Runs, tmp_path: Path) -> None:
         other.communicate()
 
 
-@pytest.mark.parametrize("name", studies.study_names())
+@pytest.mark.parametrize("name", study_names())
 def test_the_studies_of_the_package(name: str, tmp_path: Path) -> None:
-    found = studies.study_named(name)
+    found = study_named(name)
     assert found.title
     assert found.source
     planned = studies.plan(name, tmp_path)
     assert len(planned) > 1
     if name.endswith("-small"):
-        assert name.removesuffix("-small") in studies.study_names()
+        assert name.removesuffix("-small") in study_names()
         assert sum(cell.images or 0 for cell in planned if not cell.run_done) <= 500_000  # minutes
 
 
@@ -304,8 +310,12 @@ def test_a_real_study(tmp_path: Path) -> None:
             "training.evaluations": 1,
         },
         "vary": {"data.draw": ["point", "patch"]},
-        "finetune": {"data": "digits", "few_shot": 2, "linear": True},
+        "finetune": {"data": f"imagefolder:{tmp_path / 'photos'}", "linear": True, "set": {"data.held_out": 0.5}},
     }
+    for number in range(16):  # bright and dark ones
+        file = tmp_path / "photos" / f"class{number % 2}" / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (40, 40), 20 * number % 50 + 200 * (number % 2)).save(file)
     file = study_file(tmp_path, said)
     assert "points" not in fdsl_command("study", file, "--dry-run", "--out", tmp_path / "out")
     report = json.loads(fdsl_command("study", file, "--out", tmp_path / "out", "--json"))

@@ -1009,6 +1009,7 @@ def study(
     """
     folder = out or Path("runs", Path(source).stem)
     from fdsl.train import study as studies
+    from fdsl.train.study_tables import table
 
     if dry_run:
         planned = studies.plan(source, folder)
@@ -1022,7 +1023,8 @@ def study(
     if as_json:
         print(json.dumps(asdict(report) | {"out": str(folder)}))
         return
-    _print_table(*studies.table(report), title=report.title)
+    heading, rows = table(report)
+    _print_table(heading, rows, report.title)
     print(folder)
 
 
