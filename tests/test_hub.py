@@ -22,10 +22,10 @@ from fdsl.train.recipes import Data, Model, Recipe, Schedule, Training  # noqa: 
 from fdsl.train.weights import network_from  # noqa: E402
 
 
-def trained(folder: Path, source: str, **data: Any) -> Path:
+def trained(folder: Path, source: str, points: int | None = 1000, **data: Any) -> Path:
     recipe = Recipe(
         title="A test",
-        data=Data(source=source, size=32, points=1000, mean=(0.2,), **data),
+        data=Data(source=source, size=32, points=points, mean=(0.2,), **data),
         model=Model(name="test_vit"),
         schedule=Schedule(steps=2),
         training=Training(batch_size=8, evaluations=1, held_out_images=16),
@@ -110,12 +110,18 @@ def test_all_that_it_takes_is_there_and_nothing_of_this_machine(run: Path, model
     accuracy = json.loads((run / "report.json").read_text())["held_out_accuracy"]
     assert front["model-index"][0]["results"][0]["metrics"] == [{"type": "accuracy", "value": accuracy}]
     assert (front["license"], front["library_name"]) == ("apache-2.0", "timm")
-    for text in ("no photograph", catalog.digest, 'timm.create_model("local-dir:tiny"', torch.__version__, "test_vit"):
+    for text in (
+        "no photograph",
+        catalog.digest,
+        'timm.create_model("local-dir:FOLDER"',
+        torch.__version__,
+        "test_vit",
+    ):
         assert text in card, text
 
 
 def test_of_a_preset_the_name_and_digest_are_enough(tmp_path: Path) -> None:
-    folder = trained(tmp_path / "run", "rcdb-1k", instances=2)
+    folder = trained(tmp_path / "run", "rcdb-1k", points=None, instances=2)
     hub.publish(folder, tmp_path / "hub" / "contours", license="cc-by-4.0")
     assert "catalog.safetensors" not in names(tmp_path / "hub" / "contours")
     assert fdsl.catalog(tmp_path / "hub" / "contours") == fdsl.catalog("rcdb-1k")
@@ -131,6 +137,13 @@ def test_a_published_catalog(saved: Path, catalog: fdsl.Catalog, tmp_path: Path)
     assert fdsl.catalog(hub.pull(tmp_path / "hub" / "fractals")) == catalog
     with pytest.raises(ValueError, match=r"its variation is 0\.4; expected 0\.1"):
         fdsl.catalog(tmp_path / "hub" / "fractals", variation=0.1)
+
+
+def test_a_catalog_of_csv_files_does_not_tell_where_they_were(catalog: fdsl.Catalog, tmp_path: Path) -> None:
+    catalog.to_csv(tmp_path / "secret")
+    hub.publish(tmp_path / "secret", tmp_path / "hub" / "fractals")
+    assert all(b"secret" not in content for content in contents(tmp_path / "hub" / "fractals").values())
+    assert fdsl.catalog(tmp_path / "hub" / "fractals") == catalog
 
 
 def test_a_name_keeps_what_it_holds(run: Path, saved: Path, tmp_path: Path) -> None:
@@ -306,7 +319,7 @@ def test_hugging_face(run: Path, saved: Path, catalog: fdsl.Catalog, hugging_fac
     assert hub.pull("hf:me/tiny").name.startswith("me--tiny-")
     assert fdsl.catalog(hub.pull("hf:me/fractals@main")) == catalog
     with pytest.raises(FileExistsError, match="hf:me/tiny holds another model"):
-        hub.publish(trained(run.parent / "other", str(saved)), "hf:me/tiny")
+        hub.publish(run, "hf:me/tiny", license="mit")
     (hugging_face / "model" / "me" / "theirs").mkdir()
     (hugging_face / "model" / "me" / "theirs" / "pytorch_model.bin").write_text("")
     with pytest.raises(FileExistsError, match=r"hf:me/theirs holds something else, such as pytorch_model\.bin"):

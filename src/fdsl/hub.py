@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -212,6 +212,7 @@ def _write_catalog(catalog: Catalog, folder: Path, place: _Place) -> dict[str, A
 
     if place.figures:
         raise ValueError(f"figures is {place.figures[0].parent}; expected none with a catalog, which has its own")
+    catalog = _portable(catalog)
     catalog.save(folder / CATALOG)
     (folder / "figures").mkdir()
     contact_sheet(fdsl.Dataset(catalog, spec=fdsl.RenderSpec(size=128))).save(folder / "figures" / _SHEET)
@@ -269,7 +270,7 @@ class _Run:
         if self.preset:
             about = {"preset": self.preset, "digest": DIGESTS[self.preset]}
         elif self.catalog is not None:
-            self.catalog.save(folder / CATALOG)
+            _portable(self.catalog).save(folder / CATALOG)
             about = {"preset": None, **_about(self.catalog)}
             # The path on this machine means nothing elsewhere.
             recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": CATALOG})})
@@ -298,6 +299,12 @@ class _Run:
         )
         _write_text(folder / _CARD, card)
         return _write_manifest(folder, "model", about)
+
+
+def _portable(catalog: Catalog) -> Catalog:
+    """Without the folder on this machine that it was read from."""
+    settings = {key: value for key, value in catalog.settings.items() if key != "folder"}
+    return catalog if settings == catalog.settings else replace(catalog, settings=settings, path=None)
 
 
 def _about(catalog: Catalog) -> dict[str, Any]:

@@ -16,6 +16,7 @@ def draw_curves(log: Path, image: Path, chance: float | None = None) -> None:
 
     Raises:
         OSError: the log cannot be read, or the image not be written.
+        ValueError: nothing was logged yet.
 
     >>> draw_curves(Path("runs/demo/log.csv"), Path("curves.png"), chance=0.01)  # doctest: +SKIP
     """
@@ -29,16 +30,20 @@ def draw_curves(log: Path, image: Path, chance: float | None = None) -> None:
         column: [(int(row["step"]), factor * float(row[column])) for row in rows if row.get(column)]
         for column, factor, _, _ in kinds
     }
-    kinds = [kind for kind in kinds if measured[kind[0]]] or kinds[:1]
+    kinds = [kind for kind in kinds if measured[kind[0]]]
+    if not kinds:
+        raise ValueError(f"{log}: no row with a loss; expected the log of a run")
     figure = Figure(figsize=(4.5 * len(kinds), 3.6), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     for panel, (column, _, label, style) in zip(figure.subplots(1, len(kinds), squeeze=False)[0], kinds, strict=True):
         points = measured[column]
         accuracy = column == "held_out_accuracy"
-        panel.plot([x for x, _ in points], [y for _, y in points], style, color="#2a6f97", markersize=4, linewidth=1.5)
+        style = style if len(points) > 1 else "o"
+        panel.plot(*zip(*points, strict=True), style, color="#2a6f97", markersize=4, linewidth=1.5)
         panel.set(xlabel="step", ylabel=label, xlim=(0, None), ylim=(0, 100 if accuracy else None))
         panel.spines[["top", "right"]].set_visible(False)
         panel.grid(axis="y", color="#e5e5e5", linewidth=0.8)
+        panel.xaxis.get_major_locator().set_params(integer=True)
         panel.set_axisbelow(True)
         if accuracy and chance is not None:
             panel.axhline(100 * chance, color="#999999", linewidth=1, linestyle="--")
