@@ -34,6 +34,7 @@ COMMANDS = (
     "bench feed",
     "plan",
     "pretrain",
+    "recipes",
     "demo",
     "publish",
     "pull",

@@ -47,7 +47,7 @@ def images_of(recipe: Any) -> int:
 
 
 def test_the_table_has_every_recipe() -> None:
-    assert sorted(TABLE) == recipes.recipe_names()
+    assert list(TABLE) == recipes.recipe_names()
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -77,7 +77,8 @@ class TestIsAsTheTableSays:
         assert (kind, decayed[id(network[0].weight)]) == (row["optimizer"].removesuffix(", all"), number(row["decay"]))
         everywhere = decayed[id(network[1].weight)] == decayed[id(network[0].bias)] == number(row["decay"])
         assert everywhere == row["optimizer"].endswith(", all")
-        assert {group["lr"] for group in optimizer.param_groups} == {pytest.approx(number(row["highest"]), rel=5e-3)}
+        for group in optimizer.param_groups:
+            assert group["lr"] == pytest.approx(number(row["highest"]), rel=5e-3)
 
     def test_learning_rate(self, name: str) -> None:
         recipe, row = recipe_named(name), TABLE[name]
@@ -211,10 +212,6 @@ class TestOverrides:
         recipe_named("finetune-deit", ["model.options.drop_path_rate=0.5"])
         assert recipe_named("finetune-deit").model.options == {"drop_path_rate": 0.0}
 
-    def test_sgd_is_timms_momentum_or_its_sgd(self) -> None:
-        rate = networks.highest_rate(recipes.Optimizer(learning_rate=0.01, per_batch=512), 96)
-        assert rate == pytest.approx(0.01 * 96 / 512)
-
 
 class TestBadInput:
     @pytest.mark.parametrize(
@@ -222,7 +219,7 @@ class TestBadInput:
         [
             (["optimizer.learnig_rate=1"], "--set optimizer.learnig_rate=1: unknown key 'optimizer.learnig_rate'; "
              "did you mean optimizer.learning_rate? expected one of optimizer.name, "),
-            (["learning_rate=1"], "unknown key 'learning_rate'; did you mean optimizer.learning_rate? expected one of "),
+            (["learning_rate=1"], "unknown key 'learning_rate'; did you mean optimizer.learning_rate? expected "),
             (["training.batch_size=many"], "--set training.batch_size=many: training.batch_size is 'many'; expected a "
              "valid integer"),
             (["training.batch_size=0"], "training.batch_size is 0; expected greater than or equal to 1"),
@@ -232,7 +229,7 @@ class TestBadInput:
             (["model.name.x=1"], "--set model.name.x=1: model.name is 'deit_tiny_patch16_224', which has no settings"),
             (["schedule.steps"], "--set schedule.steps: expected KEY=VALUE"),
             (["data.mean=[1"], "--set data.mean=[1, line 1: not YAML: "),
-            (["data.mean=[0.1, 0.2]"], "--set data.mean=[0.1, 0.2]: data: mean has 2 numbers; expected one, or one for"),
+            (["data.mean=[0.1, 0.2]"], "--set data.mean=[0.1, 0.2]: data: mean has 2 numbers; expected one, or one"),
             (["data.std=[0]"], "data: std is (0.0,); expected numbers over 0"),
             (["data.crop_of=100"], "data: crop_of is 100; expected at least the size, 224"),
             (["schedule.epochs="], "expected one of epochs, steps and seconds"),
@@ -265,7 +262,7 @@ class TestBadInput:
         assert message in str(refused.value)
 
     def test_an_unknown_name_is_told_the_near_ones(self) -> None:
-        with pytest.raises(ValueError, match="there is no recipe 'fractaldb-deit-tny'.* such as fractaldb-deit-tiny"):
+        with pytest.raises(ValueError, match=r"there is no recipe 'fractaldb-deit-tny'.* such as fractaldb-deit-tiny"):
             recipe_named("fractaldb-deit-tny")
 
     @pytest.mark.parametrize("place", ["none.yaml", "."])
@@ -274,7 +271,7 @@ class TestBadInput:
             recipe_named(tmp_path / place)
 
     def test_a_network_is_refused_by_its_name_or_options(self) -> None:
-        with pytest.raises(ValueError, match="timm has no model 'deit_tiny'; .* such as deit"):
+        with pytest.raises(ValueError, match=r"timm has no model 'deit_tiny'; .* such as deit"):
             networks.network_of(recipes.Model(name="deit_tiny"), 3, 224, 10)
         with pytest.raises(ValueError, match=r"'resnet10t' with options {'dept': 2} does not take .*dept"):
             networks.network_of(recipes.Model(name="resnet10t", options={"dept": 2}), 3, 32, 10)

@@ -870,7 +870,7 @@ def pretrain(
 @app.command("recipes")
 def show_recipes(
     name: Annotated[
-        str | None, typer.Argument(metavar="[RECIPE]", help="A recipe's name, or its YAML file.", show_default="all")
+        str | None, typer.Argument(metavar="RECIPE", help="A recipe's name, or its YAML file.", show_default="all")
     ] = None,
     override: Annotated[
         list[str] | None,

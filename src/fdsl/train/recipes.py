@@ -209,7 +209,7 @@ class Training(Settings):
         batch_size: pictures of a step, of all ranks together.
         precision: "auto" is bf16 where the device is fast at it.
         compile: with torch.compile.
-        ema: decay of an exponential moving average of the weights, which is then what is measured and saved beside them.
+        ema: decay of an exponential moving average of the weights, which is then what is measured and saved.
         seed: keys weights, order, dropout and augmentation.
         checkpoint_every: steps; there is always one at the end.
         evaluations: how many, evenly over the run, the last one at its end.
@@ -254,7 +254,9 @@ def recipe_names() -> list[str]:
     >>> "fractaldb-resnet50" in recipe_names()
     True
     """
-    return sorted(_packaged())
+    return sorted(
+        _packaged(), key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    )
 
 
 def recipe_named(name_or_path: str | os.PathLike[str], set: Sequence[str] = ()) -> Recipe:
