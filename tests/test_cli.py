@@ -35,6 +35,7 @@ COMMANDS = (
     "plan",
     "pretrain",
     "recipes",
+    "finetune",
     "demo",
     "publish",
     "pull",

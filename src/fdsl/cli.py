@@ -914,6 +914,103 @@ def show_recipes(
 
 
 @app.command()
+def finetune(
+    source: Annotated[
+        list[str],
+        typer.Option(
+            "--from",
+            metavar="RUN|FILE|scratch",
+            help="Weights: a run's folder, a .safetensors or .pth file, timm:NAME, or scratch for none; "
+            "give it again to compare.",
+            show_default=False,
+        ),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="DATA",
+            help="cifar10, cifar100, flowers102, stanford-cars, digits, imagefolder:FOLDER or hf:NAME.",
+            show_default=False,
+        ),
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A name that timm knows.", show_default="what the weights say, or their shapes")
+    ] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe's name, or a YAML file; `fdsl recipes` lists them.",
+            show_default="finetune-resnet for a convolutional network, else finetune-deit",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override the recipe: schedule.epochs=10; give it again for more."
+        ),
+    ] = None,
+    freeze: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Stages that keep their weights: 1 is the stem or the embeddings, 2 a layer or block more."
+        ),
+    ] = 0,
+    linear: Annotated[bool, typer.Option("--linear", help="Train a linear classifier on frozen features.")] = False,
+    knn: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Vote of K nearest neighbours by frozen features.")
+    ] = None,
+    knn_temperature: Annotated[
+        float, typer.Option(min=0, help="A vote weighs exp(similarity / temperature); 0 weighs all the same.")
+    ] = 0.07,
+    few_shot: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Train on K pictures of each class, chosen by the seed.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="RANGE", help="So many runs, or a range of seeds: 5:10.")] = "1",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of results; one of earlier ones is added to.", show_default="runs/DATA", file_okay=False
+        ),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    devices: Annotated[int, typer.Option(min=1, help="Processes on this machine, each with a GPU.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Measure weights on a dataset: fine-tuned, behind frozen stages, linear or k-NN.
+
+    The table has the accuracy on the test pictures with its 95 % confidence
+    interval, over seeds where there are several. The same command again does
+    what is left of one that was interrupted.
+
+    Example: fdsl finetune --from runs/fractaldb --from scratch --data cifar10 --seeds 5
+    Example: fdsl finetune --from FractalDB-1000_resnet50_epoch90.pth --data flowers102 --freeze 2
+    Example: fdsl finetune --from runs/fractaldb --data digits --few-shot 10 --knn 5 --seeds 5
+    """
+    numbers = _range(seeds, "--seeds")
+    from fdsl.train.finetuning import finetune as measured
+
+    with contextlib.redirect_stdout(sys.stderr):  # the results alone go to stdout
+        report = measured(
+            source,
+            data,
+            output=out or Path("runs", data.partition(":")[2].strip("/").replace("/", "-") or data),
+            model=model,
+            recipe=recipe,
+            set=settings or (),
+            seeds=numbers,
+            freeze=freeze,
+            linear=linear,
+            knn=knn,
+            knn_temperature=knn_temperature or None,
+            few_shot=few_shot,
+            device=device,
+            devices=devices,
+            progress=sys.stderr.isatty(),
+        )
+    print(json.dumps(asdict(report)) if as_json else report.table())
+
+
+@app.command()
 def demo(
     out: Annotated[
         Path, typer.Option(help="A folder: new, empty, or an earlier demo, which is replaced.", file_okay=False)

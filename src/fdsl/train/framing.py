@@ -42,7 +42,7 @@ def decoded(content: Content, channels: int) -> Image.Image:
 class Framing:
     """The part of a picture that is seen, at random for training and in the middle for measuring.
 
-    Resizing is Pillow's bicubic, with its filter widened where it shrinks, as in DeiT's code, which the papers fine-tune
+    Resizing is Pillow's bicubic, whose filter widens where it shrinks, as in DeiT's code, which the papers fine-tune
     with. The random-resized-crop is torchvision's `RandomResizedCrop`, with numbers that a key decides.
 
     Args:

@@ -237,7 +237,7 @@ class _HeldOutPictures:
     """A fixed choice of a dataset's pictures, without a random view."""
 
     def __init__(self, dataset: IndexedPictures, images: int) -> None:
-        self.spec = replace(RenderSpec(dataset.spec.size), channels=dataset.spec.image_channels)
+        self.spec = RenderSpec(dataset.spec.size, channels=dataset.spec.image_channels)
         self._whole = dataset
         if isinstance(dataset, Dataset) and dataset.spec.view is not None:
             spec = replace(dataset.spec, size=dataset.spec.whole, view=None)
