@@ -1075,7 +1075,8 @@ def pull(
 ) -> None:
     """Bring here what was published, check it against its digests, and print where it is.
 
-    Example: fdsl finetune --from $(fdsl pull hf:OWNER/NAME) --data cifar10
+    Example: fdsl pull hf:OWNER/NAME --out models/NAME
+    Example: fdsl finetune --from $(fdsl pull hub/NAME) --data cifar10
     """
     from fdsl.hub import pull as bring
 
