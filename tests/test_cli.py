@@ -35,7 +35,11 @@ COMMANDS = (
     "plan",
     "pretrain",
     "recipes",
+    "finetune",
     "demo",
+    "publish",
+    "pull",
+    "study",
 )
 SMALL = ("--size", "32", "--points", "1000")
 

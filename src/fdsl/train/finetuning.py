@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ except ImportError as error:
 from rich.progress import Progress
 
 from fdsl.train.augmentation import Augment
-from fdsl.train.frozen_features import Features, features_of, linear_accuracy, neighbour_accuracy
+from fdsl.train.frozen_features import features_of, linear_accuracy, neighbour_accuracy
 from fdsl.train.intervals import images_interval, seeds_interval
 from fdsl.train.networks import device_named
 from fdsl.train.pretraining import pretrain
@@ -122,13 +123,15 @@ class FinetuneReport:
         | runs/fractaldb      | deit_tiny_patch16_224 | 96.50    | 96.21 - 96.79 | 5 seeds |
         """
         shots = "" if self.few_shot is None else f", {self.few_shot} a class"
-        rows = [(f"{self.data}, {self.how}{shots}", "model", "accuracy", "95 % interval", "over")]
+        rows: list[tuple[str, ...]] = [
+            (f"{self.data}, {self.how}{shots}", "model", "accuracy", "95 % interval", "over")
+        ]
         for result in self.results:
             over = f"{len(result.seeds)} seeds" if result.interval == "seeds" else f"{self.test_images:,} images"
             span = f"{100 * result.low:.2f} - {100 * result.high:.2f}"
             rows.append((result.source, result.model, f"{100 * result.mean:.2f}", span, over))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        rows.insert(1, ("-" * widths[0], *("-" * width for width in widths[1:])))
+        rows.insert(1, tuple("-" * width for width in widths))
         return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
 
 
@@ -148,6 +151,7 @@ def finetune(
     few_shot: int | None = None,
     scratch: bool = False,
     device: str = "auto",
+    devices: int = 1,
     progress: bool | Progress = True,
 ) -> FinetuneReport:
     """Measures the weights of each source on a dataset of real pictures: top-1 accuracy on its test pictures.
@@ -174,6 +178,7 @@ def finetune(
         few_shot: train on so many pictures of each class, chosen by the seed. A batch is at most all of them.
         scratch: compare with "scratch" too.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
+        devices: processes on this machine that fine-tune, each with a GPU of its own.
         progress: show bars; or a Rich display to add them to.
 
     Linear and k-NN see pictures with the mean and std of the weights' pre-training; of weights that are fixed, without
@@ -191,6 +196,8 @@ def finetune(
         names.append(_SCRATCH)
     method = _Method(freeze, linear, knn, knn_temperature if knn else None, few_shot)
     _check(names, seeds)
+    if devices > 1 and (method.frozen or few_shot):
+        raise ValueError(f"devices is {devices}; expected 1 for linear, knn and few_shot")
     where, folder = device_named(device), Path(output)
     if folder.exists() and any(folder.iterdir()) and not (folder / RESULTS).is_file():
         raise FileExistsError(f"{folder} is not empty; expected a new or empty folder, or one of earlier results")
@@ -215,7 +222,7 @@ def finetune(
                     accuracy = (
                         entry.frozen(seed, method, where, bars)
                         if method.frozen
-                        else entry.fine_tuned(seed, method, run, device, bars)
+                        else entry.fine_tuned(seed, method, run, device, devices, bars)
                     )
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(f"interrupted in {run}; the same call again goes on there") from None
@@ -270,7 +277,7 @@ def freeze_stages(network: torch.nn.Module, stages: int) -> list[str]:
             and not any(parameter.requires_grad for parameter in parameters)
         ):
             module.eval()
-            module.train = _stay.__get__(module)  # what the training loop calls
+            module.train = functools.partial(_stay, module)  # which the training loop calls
     return frozen
 
 
@@ -314,7 +321,7 @@ class _Entry:
         }
         return dict(json.loads(json.dumps(settings)))
 
-    def fine_tuned(self, seed: int, method: _Method, output: Path, device: str, bars: Progress) -> float:
+    def fine_tuned(self, seed: int, method: _Method, output: Path, device: str, devices: int, bars: Progress) -> float:
         pictures = self._training_pictures(method, seed)
         training = {"seed": seed, "held_out_images": pictures.held_out_images}
         if method.few_shot is not None:
@@ -324,7 +331,14 @@ class _Entry:
         if method.freeze:
             freeze_stages(network, method.freeze)
         report = pretrain(
-            recipe, source=pictures, network=network, output=output, resume=True, device=device, progress=bars
+            recipe,
+            source=pictures if devices == 1 else None,  # several processes open their own
+            network=network,
+            output=output,
+            resume=True,
+            device=device,
+            devices=devices,
+            progress=bars,
         )
         assert report.held_out_accuracy is not None
         return report.held_out_accuracy
