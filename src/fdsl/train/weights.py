@@ -75,7 +75,7 @@ _COMMON = {
     "stages.0.blocks.0.conv_dw.weight": ("convnext_tiny", "convnext_base"),
 }
 # Head, first convolution and position embeddings may have other shapes; so much of the rest must have the model's own.
-_ALIKE = 0.9
+_ALIKE = 0.8
 
 State = dict[str, torch.Tensor]
 
