@@ -34,6 +34,7 @@ COMMANDS = (
     "bench feed",
     "plan",
     "pretrain",
+    "inspect",
     "demo",
 )
 SMALL = ("--size", "32", "--points", "1000")
