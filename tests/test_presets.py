@@ -200,7 +200,7 @@ def test_a_user_without_a_home_gets_a_warning(monkeypatch: pytest.MonkeyPatch) -
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(presets, "_cache_folder", homeless)
+    monkeypatch.setattr(presets, "cache_folder", homeless)
     with pytest.warns(UserWarning, match="rcdb-1k is not kept, and is made anew each time: Could not determine home"):
         assert catalog("rcdb-1k").path is None
 
@@ -234,14 +234,14 @@ def test_a_file_system_without_locks_costs_a_warning(monkeypatch: pytest.MonkeyP
         ({"FDSL_CACHE": "", "HOME": "/h"}, "/h/.cache/fdsl"),
     ],
 )
-def test_the_cache_folder_follows_the_environment(
+def test_thecache_folder_follows_the_environment(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], folder: str
 ) -> None:
     for name in ("FDSL_CACHE", "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert presets._cache_folder() == Path(folder)
+    assert presets.cache_folder() == Path(folder)
 
 
 # Many processes

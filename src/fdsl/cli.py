@@ -784,80 +784,132 @@ def plan(
 
 @app.command()
 def pretrain(
-    steps: Annotated[int, typer.Option(help="Optimizer steps of the whole run.", show_default=False)],
-    data: Annotated[
-        str,
+    recipe: Annotated[
+        str | None,
         typer.Option(
-            metavar="CATALOG", help="A preset such as fractaldb-1k, a .safetensors file, or a folder of CSV files."
+            help="A name of `fdsl recipes`, a YAML file, or another run's folder.", show_default="of the run to --resume"
         ),
-    ] = "fractaldb-1k",
-    model: Annotated[str, typer.Option(help="A name that timm knows.")] = "deit_tiny_patch16_224",
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="data.source: a preset such as fractaldb-1k, a catalog, shards:PATTERN or imagefolder:FOLDER.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="model.name: one of timm's.", show_default="the recipe's")] = None,
+    steps: Annotated[int | None, typer.Option(help="schedule.steps: of the run.", show_default="the recipe's")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another setting of the recipe; give it again for more."),
+    ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The run's folder, new or empty.", show_default="runs/MODEL", file_okay=False)
+        Path | None, typer.Option(help="The run's folder, new or empty.", show_default="runs/RECIPE", file_okay=False)
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    batch_size: Annotated[int, typer.Option(help="Images of a step.")] = 256,
-    learning_rate: Annotated[float, typer.Option(help="After the warm-up.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.05,
-    warmup: Annotated[float, typer.Option(help="Share of the run in which the learning rate rises.")] = 0.05,
-    label_smoothing: Annotated[float, typer.Option(help="0 to 1.")] = 0.1,
-    held_out: Annotated[
-        float, typer.Option(help="Share of the variations to measure accuracy on, kept from training; 0 for none.")
-    ] = 0.1,
-    held_out_images: Annotated[int, typer.Option(help="At most so many of them per evaluation.")] = 10_000,
-    evaluations: Annotated[int, typer.Option(help="How many, evenly over the run.")] = 10,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    instances: Instances = "1000",
-    variation: Variation = None,
-    seed: Seed = 0,
-    size: Size = 224,
-    points: Points = None,
-    draw: Draw = None,
-    color: Color = None,
-    channels: Channels = None,
-    fit: Fit = None,
-    crop_of: CropOf = None,
-    view_scale: ViewScale = None,
-    option: Options = None,
+    devices: Annotated[int, typer.Option(help="Processes to start on this machine, each with its own GPU.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines, over which torchrun, srun or mpirun start the processes.")] = 1,
+    log: Annotated[
+        list[str] | None, typer.Option(help="tensorboard or wandb, beside log.csv; give it again for more.")
+    ] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave out picture files that cannot be decoded.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a timm model on pictures that are drawn while it trains.
+    """Train a timm model as a recipe says, on pictures that are drawn while it trains, or on stored ones.
 
-    Example: fdsl pretrain --data fractaldb-1k --model deit_tiny_patch16_224 --steps 100000 --out runs/deit
+    Example: fdsl pretrain --recipe fractaldb-deit-tiny --set schedule.epochs=10 --out runs/deit --devices 4
+    Example: fdsl pretrain --resume --out runs/deit --devices 4
+    Example: torchrun --nproc-per-node 8 --no-python fdsl pretrain --recipe fractaldb-deit-tiny
+    Example: srun --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 fdsl pretrain --recipe fractaldb-deit-tiny
+    Example: mpirun -n 16 --hostfile hosts -x MASTER_ADDR=node1 fdsl pretrain --recipe fractaldb-deit-tiny
     """
-    view, options = _view(crop_of, view_scale), _settings(option, "--option")
-    spec = fdsl.RenderSpec(size, points, draw, color, channels, fit=fit, view=view, options=options)
-    numbers = _range(instances, "--instances")
-    output = out or Path("runs", model)
-    if not resume:
-        _require_new(output, empty_folder=True)
+    from fdsl.ranks import this_rank
+
+    first = this_rank().rank == 0  # it alone speaks
+    if recipe is None and not (resume and out):
+        raise typer.BadParameter("expected one, or --resume with the --out of a run", param_hint="--recipe")
+    from fdsl.train.recipes import recipe_named
+
+    shorthands = {"data.source": data, "model.name": model, "schedule.steps": steps}
+    changes = [f"{name}={json.dumps(value)}" for name, value in shorthands.items() if value is not None]
+    try:
+        resolved = recipe_named(out if recipe is None and out else recipe or "", set=[*changes, *(overrides or ())])
+        output = out or Path("runs", Path(recipe or "").stem)
+        if first and not resume:
+            _require_new(output, empty_folder=True)
+    except (ValueError, OSError):
+        if first:
+            raise
+        raise typer.Exit(1) from None
     from fdsl.train.pretraining import pretrain as train
 
-    with _progress_bar() as progress:
-        dataset = fdsl.Dataset(fdsl.catalog(data, variation, progress), numbers, spec, seed)
-    seen, unseen = dataset.split(1 - held_out) if held_out else (dataset, None)
     with contextlib.redirect_stdout(sys.stderr):  # the report alone goes to stdout
         report = train(
-            seen,
-            model,
+            resolved,
             output=output,
-            steps=steps,
-            held_out=unseen,
-            held_out_images=held_out_images,
-            evaluations=evaluations,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            warmup=warmup,
-            label_smoothing=label_smoothing,
-            checkpoint_every=checkpoint_every,
             resume=resume,
             device=device,
-            seed=seed,
+            devices=devices,
+            nodes=nodes,
             progress=sys.stderr.isatty(),
+            loggers=log or (),
+            skip_corrupt=skip_corrupt,
         )
-    _print_figures(asdict(report) | {"out": str(output)}, as_json)
+    if first:
+        figures = asdict(report) | {"out": str(output)}
+        if not as_json:
+            del figures["recipe"]  # which lies in the folder
+        _print_figures(figures, as_json)
+
+
+@app.command("recipes")
+def show_recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[RECIPE]", help="A recipe's name, or its YAML file.", show_default="all")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Of RECIPE, one setting; give it again for more."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the training recipes, or print one of them as YAML.
+
+    Example: fdsl recipes
+    Example: fdsl recipes fractaldb-deit-tiny --set schedule.epochs=100 > mine.yaml
+    """
+    from fdsl.train.recipes import recipe_named, recipe_names
+
+    if name is not None:
+        recipe = recipe_named(name, override or ())
+        print(json.dumps(recipe.model_dump(mode="json", exclude_none=True)) if as_json else recipe.yaml().rstrip())
+        return
+    if override:
+        raise typer.BadParameter("expected the RECIPE to change", param_hint="--set")
+    recipes = {each: recipe_named(each) for each in recipe_names()}
+    rows: list[dict[str, Any]] = [
+        {
+            "name": each,
+            "title": recipe.title,
+            "model": recipe.model.name,
+            "data": recipe.data.source,
+            "epochs": recipe.schedule.epochs,
+            "steps": recipe.schedule.steps,
+            "batch": recipe.training.batch_size,
+        }
+        for each, recipe in recipes.items()
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    cells = [[f"{cell:,}" if isinstance(cell, int) else cell or "" for cell in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, list(rows[0]), strict=True)]
+    for line in [list(rows[0]), *cells]:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 @app.command("inspect")

@@ -141,7 +141,7 @@ class _Preset:
     @property
     def file(self) -> Path:
         setting = "" if self.variation is None else f"-variation-{self.variation!r}"
-        return _cache_folder() / f"{self.name}{setting}-v{_PRESET_VERSION}.safetensors"
+        return cache_folder() / f"{self.name}{setting}-v{_PRESET_VERSION}.safetensors"
 
     def load(self, verify: bool) -> Catalog:
         found = Catalog.load(self.file, verify)
@@ -205,7 +205,8 @@ def _kept(preset: _Preset, progress: Progress, verify: bool) -> Catalog:
             return made
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """The folder that FDSL_CACHE names, else fdsl under XDG_CACHE_HOME or ~/.cache."""
     if os.environ.get("FDSL_CACHE"):
         return Path(os.environ["FDSL_CACHE"]).absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
