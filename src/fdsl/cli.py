@@ -787,7 +787,8 @@ def pretrain(
     recipe: Annotated[
         str | None,
         typer.Option(
-            help="A name of `fdsl recipes`, a YAML file, or another run's folder.", show_default="of the run to --resume"
+            help="A name of `fdsl recipes`, a YAML file, or another run's folder.",
+            show_default="of the run to --resume",
         ),
     ] = None,
     data: Annotated[

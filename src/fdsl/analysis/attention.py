@@ -29,8 +29,8 @@ class Attention:
     """How the tokens of some pictures attend to each other.
 
     Args:
-        weights: float32 tensor (layers, B, heads, N, N), from the first layer to the last. In [l, b, h, q] the weights of
-            query q add up to 1.
+        weights: float32 tensor (layers, B, heads, N, N), from the first layer to the last. In [l, b, h, q] the weights
+            of query q add up to 1.
         rows, columns: of patches, which are the last rows * columns of the N tokens, row by row.
         from_class: whether the class token, which is the first one, is what the network classifies by; else it is the
             patches.
@@ -74,7 +74,7 @@ class AttentionReader:
         None where not every layer attends from each token to all: in ResNets, and with windows, pooled keys, attention
         over channels, talking heads or differential attention.
         """
-        embedding = getattr(self._network, "patch_embed", None)
+        embedding: Any = getattr(self._network, "patch_embed", None)
         if self._extract is None or not hasattr(embedding, "dynamic_feat_size"):
             return None
         with torch.inference_mode():
@@ -142,8 +142,8 @@ def rollout(attention: Attention) -> Array:
     """What all layers together look at: attention rollout.
 
     The weights of a layer, averaged over its heads and averaged with the identity for the residual connection,
-    multiplied over the layers: Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (arXiv:2005.00928), shown
-    as in figure 6 of the ViT paper. From the class token to the patches, or the mean over the patches, as `last_layer`.
+    multiplied over the layers: Abnar and Zuidema, "Quantifying Attention Flow in Transformers" (arXiv:2005.00928), as
+    in figure 6 of the ViT paper. From the class token to the patches, or the mean over the patches, as `last_layer`.
 
     Returns:
         float32 (B, rows, columns), not over 1 in sum.
@@ -210,7 +210,9 @@ def draw_maps(pictures: NDArray[np.uint8], rollouts: Array, heads: Array) -> Fig
     scaled = (maps - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
     colored = matplotlib.colormaps["inferno"](scaled, bytes=True)[..., :3]
     tiles = colored.repeat(zoom, axis=2).repeat(zoom, axis=3).reshape(count, each, height, width, 3)
-    seen = [Image.fromarray(np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0)) for picture in pictures]
+    seen = [
+        Image.fromarray(np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0)) for picture in pictures
+    ]
     shown = np.stack([np.asarray(picture.resize((width, height))) for picture in seen])[:, None]
     sheet = tiled(np.concatenate([shown, tiles], axis=1).reshape(-1, height, width, 3), columns=1 + each)
     with style():

@@ -40,7 +40,7 @@ def first_layer(network: Any) -> FirstLayer | None:
     (192, 3, 16, 16)
     """
     weights = {name: getattr(module, "weight", None) for name, module in network.named_modules()}
-    convolutions = {name: weight for name, weight in weights.items() if getattr(weight, "ndim", 0) == 4}
+    convolutions: dict[str, Any] = {name: w for name, w in weights.items() if getattr(w, "ndim", 0) == 4}
     named = str((getattr(network, "pretrained_cfg", None) or {}).get("first_conv"))
     name = named if named in convolutions else next(iter(convolutions), None)
     if name is None:

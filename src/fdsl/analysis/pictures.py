@@ -64,7 +64,9 @@ def pictures_from(
             raise ValueError(f"images is {', '.join(map(str, images))}; expected one catalog, or files and folders")
         from fdsl.train.recipes import Data
 
-        return _drawn(Data(source=catalogs[0], size=size, channels=channels), catalogs[0], progress)
+        return _drawn(
+            Data.model_validate({"source": catalogs[0], "size": size, "channels": channels}), catalogs[0], progress
+        )
     if images:
         return _read(images, channels, size)
     if own is not None:
@@ -93,7 +95,9 @@ def _read(images: Sequence[str | os.PathLike[str]], channels: int, size: int) ->
 
     files: list[Path] = []
     for path in map(Path, images):
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES) if path.is_dir() else [path]
+        found = (
+            sorted(file for file in path.rglob("*") if file.suffix.lower() in _SUFFIXES) if path.is_dir() else [path]
+        )
         if not found:
             raise ValueError(f"{path} holds no picture; expected files in {', '.join(_SUFFIXES)}")
         files += found
@@ -102,7 +106,9 @@ def _read(images: Sequence[str | os.PathLike[str]], channels: int, size: int) ->
     for place, number in enumerate(chosen):
         try:
             with Image.open(files[number]) as image:
-                fitted = ImageOps.fit(image.convert("RGB" if channels == 3 else "L"), (size, size), Image.Resampling.BICUBIC)
+                fitted = ImageOps.fit(
+                    image.convert("RGB" if channels == 3 else "L"), (size, size), Image.Resampling.BICUBIC
+                )
         except FileNotFoundError:
             raise
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:

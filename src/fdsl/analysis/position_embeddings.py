@@ -24,7 +24,7 @@ def position_embeddings(network: Any) -> Array | None:
     (14, 14, 192)
     """
     grid = getattr(getattr(network, "patch_embed", None), "grid_size", None)
-    parameter = getattr(network, "pos_embed", None)
+    parameter: Any = getattr(network, "pos_embed", None)
     if not grid or getattr(parameter, "ndim", 0) != 3:
         return None
     rows, columns = grid
@@ -53,7 +53,8 @@ def similarities(embeddings: Array) -> Array:
     rows, columns, size = embeddings.shape
     flat = embeddings.reshape(-1, size)
     unit = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return (unit @ unit.T).reshape(rows, columns, rows, columns)
+    cosines: Array = (unit @ unit.T).reshape(rows, columns, rows, columns)
+    return cosines
 
 
 def mean_similarities(cosines: Array) -> dict[str, float]:

@@ -94,25 +94,25 @@ def inspect_network(
     """
     network, info = network_from(source, model=model)
     network.eval()
+    run, data = _run(Path(source))
+    pictures = pictures_from(images, info.channels, info.size, data, progress)
+    panels = [*_first_layer(network), _positions(network), *_attention(network, info, pictures, progress)]
+    report: dict[str, Any] = {
+        "source": str(source),
+        "model": info.model,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "classes": len(info.classes),
+        "size": info.size,
+        "channels": info.channels,
+        "run": run,
+        "pictures": {"from": pictures.origin, "count": len(pictures.pixels)},
+    } | {panel.name: panel.numbers or None for panel in panels}
+    files = {panel.name: png(panel.drawn) for panel in panels if panel.drawn is not None}
     with whole_folder(output) as folder:
-        run, data = _run(Path(source))
-        pictures = pictures_from(images, info.channels, info.size, data, progress)
-        panels = [*_first_layer(network), _positions(network), *_attention(network, info, pictures, progress)]
-        report: dict[str, Any] = {
-            "source": str(source),
-            "model": info.model,
-            "parameters": sum(parameter.numel() for parameter in network.parameters()),
-            "classes": len(info.classes),
-            "size": info.size,
-            "channels": info.channels,
-            "run": run,
-            "pictures": {"from": pictures.origin, "count": len(pictures.pixels)},
-        } | {panel.name: panel.numbers or None for panel in panels}
-        files = {panel.name: png(panel.drawn) for panel in panels if panel.drawn is not None}
         for name, content in files.items():
             (folder / f"{name}.png").write_bytes(content)
         arrays = {key: np.ascontiguousarray(array) for panel in panels for key, array in panel.arrays.items()}
-        safetensors.numpy.save_file(arrays, folder / ARRAYS)
+        (folder / ARRAYS).write_bytes(safetensors.numpy.save(arrays))
         (folder / REPORT).write_text(json.dumps(report, indent=2) + "\n")
         (folder / PAGE).write_text(_page(report, panels, files), encoding="utf-8")
     return report
@@ -150,7 +150,7 @@ def _first_layer(network: Any) -> list[Panel]:
             "First-layer filters",
             f"{shown} filters of {layer.name}, {height} x {width} pixels, {each}. Edges, blobs and gratings at several "
             "angles and widths say that it has learned; noise says that it has not, or that a filter is not used.",
-            "Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks (NeurIPS 2012), figure 3",
+            "Krizhevsky et al., ImageNet Classification with Deep Convolutional Neural Networks (NeurIPS 2012), fig. 3",
             "first_layer",
             filters.draw_filters(layer.filters),
             numbers,
@@ -158,8 +158,8 @@ def _first_layer(network: Any) -> list[Panel]:
         ),
         Panel(
             "Principal components of the filters",
-            f"The {len(components)} directions in which these filters differ most, the first one top left, {each}. They "
-            f"hold {shares.sum():.0%} of the variance. A trained ViT's look like a basis for the fine structure of a "
+            f"The {len(components)} directions in which these filters differ most, the first one top left, {each}. "
+            f"They hold {shares.sum():.0%} of the variance. A trained ViT's look like a basis for the structure of a "
             "patch, from smooth to fine; an untrained one's are noise, each with about the same share.",
             vit,
             "components",
@@ -179,9 +179,10 @@ def _positions(network: Any) -> Panel:
     means = position_embeddings.mean_similarities(cosines)
     return Panel(
         title,
-        "A small map for each patch: the cosine similarity of its position embedding with that of every patch. A bright "
-        "spot at the patch's own place that fades with distance, or a bright row and column, says that the network has "
-        "learned how its patches lie in the plane; one bright point on an even ground says that it has not.",
+        "A small map for each patch: the cosine similarity of its position embedding with that of every patch. A "
+        "bright spot at the patch's own place that fades with distance, or a bright row and column, says that the "
+        "network has learned how its patches lie in the plane; one bright point on an even ground says that it has "
+        "not.",
         "Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021, arXiv:2010.11929), figure 7, centre",
         name,
         position_embeddings.draw_similarities(cosines),
@@ -211,17 +212,17 @@ def _attention(network: Any, info: Any, pictures: Pictures, progress: Progress |
     assert read is not None
     mean_distances = np.mean(distances, axis=0)
     rolled, last = np.concatenate(rollouts), np.concatenate(heads)
-    queries = "the class token" if read.from_class else "all patches on average"
+    queries = "the class token" if read.from_class else "the average patch"
     seen = f"{len(distances)} pictures ({pictures.origin})"
     return [
         Panel(
             titles[0],
-            f"How far each head looks from a patch, over {seen}: the distance to the other patches in pixels, weighted by "
-            "attention; class and other extra tokens are left out. Low dots are heads that look nearby, as convolutions "
-            "do. In a trained ViT the first layers have both kinds, and the last ones look far; equal attention to all "
-            f"patches would give {_uniform_distance(read, info.size):.0f} pixels.",
-            "Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021, arXiv:2010.11929), figure 7, right, and D.7; "
-            "of FractalDB: Nakashima et al., Can Vision Transformers Learn without Natural Images? (AAAI 2022, "
+            f"How far each head looks from a patch, over {seen}: the distance to the other patches in pixels, weighted "
+            "by attention; class and other extra tokens are left out. Low dots are heads that look nearby, as "
+            "convolutions do. In a trained ViT the first layers have both kinds, and the last ones look far; equal "
+            f"attention to all patches would give {_uniform_distance(read, info.size):.0f} pixels.",
+            "Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021, arXiv:2010.11929), figure 7, right, and "
+            "D.7; of FractalDB: Nakashima et al., Can Vision Transformers Learn without Natural Images? (AAAI 2022, "
             "arXiv:2103.13023)",
             names[0],
             attention.draw_distances(mean_distances, info.size),
@@ -234,10 +235,10 @@ def _attention(network: Any, info: Any, pictures: Pictures, progress: Progress |
         ),
         Panel(
             titles[1],
-            f"A row for each picture. Rollout: what {queries} can have drawn on through all layers. Heads: where {queries} "
-            "look in the last layer. Each map is scaled by itself, from black to yellow. Heads that mark the shape, each "
-            "another part of it, say that the network sees objects; a map with the same pattern under every picture "
-            "follows position, not content.",
+            f"A row for each picture. Rollout: what {queries} can have drawn on through all layers. Heads: what "
+            f"{queries} attends to in the last layer. Each map is scaled by itself, from black to yellow. Heads that "
+            "mark the shape, each another part of it, say that the network sees objects; the same pattern under every "
+            "picture follows position, not content.",
             "Abnar and Zuidema, Quantifying Attention Flow in Transformers (ACL 2020, arXiv:2005.00928); Caron et al., "
             "Emerging Properties in Self-Supervised Vision Transformers (ICCV 2021, arXiv:2104.14294)",
             names[1],
@@ -265,8 +266,10 @@ _STYLE = """
 body { margin: 0 auto; max-width: 60rem; padding: 1rem; background: var(--ground); color: var(--text);
   font: 1rem/1.5 system-ui, sans-serif }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere } h2 { font-size: 1.2rem; margin: 2.5rem 0 .5rem }
-table { border-collapse: collapse } th { font-weight: normal; text-align: left; color: var(--faint); padding-right: 1.5rem }
-td { overflow-wrap: anywhere } td, th { border-bottom: 1px solid var(--line); padding-block: .25rem; vertical-align: top }
+table { border-collapse: collapse }
+td, th { border-bottom: 1px solid var(--line); padding-block: .25rem; vertical-align: top }
+th { font-weight: normal; text-align: left; color: var(--faint); padding-right: 1.5rem }
+td { overflow-wrap: anywhere }
 .figure { overflow-x: auto; border-radius: .4rem; background: #26282e }
 img { display: block; width: 100%; height: auto } .wide img { min-width: 46rem }
 .source { color: var(--faint); font-size: .85rem; margin-top: .5rem }
