@@ -34,6 +34,12 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
+def _at_most_one(settings: Settings, names: tuple[str, ...]) -> None:
+    chosen = [f"{name} is {getattr(settings, name)}" for name in names if getattr(settings, name) is not None]
+    if len(chosen) > 1:
+        raise ValueError(f"{' and '.join(chosen)}; expected one of {', '.join(names)}")
+
+
 class View(Settings):
     """A random-resized-crop: in the formula's plane where pictures are drawn, by torchvision where they are files.
 
@@ -203,7 +209,7 @@ class Training(Settings):
         batch_size: pictures of a step, of all ranks together.
         precision: "auto" is bf16 where the device is fast at it.
         compile: with torch.compile.
-        ema: decay of an exponential moving average of the weights, which is then what is measured and saved beside them.
+        ema: decay of an exponential moving average of the weights, which is then what is measured and saved.
         seed: keys weights, order, dropout and augmentation.
         checkpoint_every: steps; there is always one at the end.
         evaluations: how many, evenly over the run, the last one at its end.
@@ -248,7 +254,9 @@ def recipe_names() -> list[str]:
     >>> "fractaldb-resnet50" in recipe_names()
     True
     """
-    return sorted(_packaged())
+    return sorted(
+        _packaged(), key=lambda name: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+    )
 
 
 def recipe_named(name_or_path: str | os.PathLike[str], set: Sequence[str] = ()) -> Recipe:
@@ -328,14 +336,10 @@ def _override(settings: dict[str, Any], path: list[str], value: Any, text: str) 
             settings[key] = {}
         settings = settings[key]
         if not isinstance(settings, dict):
-            raise ValueError(f"--set {text}: {'.'.join(path[:depth])} is {settings!r}, which has no settings of its own")
+            raise ValueError(
+                f"--set {text}: {'.'.join(path[:depth])} is {settings!r}, which has no settings of its own"
+            )
     settings[path[-1]] = value
-
-
-def _at_most_one(settings: Settings, names: tuple[str, ...]) -> None:
-    chosen = [f"{name} is {getattr(settings, name)}" for name in names if getattr(settings, name) is not None]
-    if len(chosen) > 1:
-        raise ValueError(f"{' and '.join(chosen)}; expected one of {', '.join(names)}")
 
 
 def _complaint(error: ValidationError, options: list[tuple[list[str], str]], where: str) -> str:
