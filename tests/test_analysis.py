@@ -324,8 +324,8 @@ class TestPictures:
     def test_bad_input(self, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()
         (tmp_path / "text.png").write_text("no picture")
-        Image.new("RGB", (64, 64)).save(tmp_path / "whole.png")
-        (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:80])
+        Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+        (tmp_path / "half.png").write_bytes((tmp_path / "whole.png").read_bytes()[:2000])
         with pytest.raises(ValueError, match=r"empty holds no picture; expected files in \.png, \.jpg"):
             pictures.pictures_from([tmp_path / "empty"], 3, 8)
         for name in ("text.png", "half.png"):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Array = NDArray[np.float32]
-_TILE = 96
+_TILE, _GAP = 96, 4
 
 
 @dataclass(frozen=True)
@@ -165,11 +165,12 @@ def _to_patches(attention: Attention, weights: torch.Tensor) -> Array:
     return shown
 
 
-def draw_distances(distances: Array, width: int) -> Figure:
+def draw_distances(distances: Array, equal: float, width: int) -> Figure:
     """A dot for each head at its depth, and the mean of each layer as a line.
 
     Args:
         distances: float32 (layers, heads), of `mean_distances`.
+        equal: what a head has that attends to all patches equally, drawn as a dashed line.
         width: of the pictures, in pixels.
     """
     depths = np.arange(1, len(distances) + 1)
@@ -180,7 +181,9 @@ def draw_distances(distances: Array, width: int) -> Figure:
             axes.plot(depths, head, "o", color="#7fc8f8", markersize=5, alpha=0.75, markeredgewidth=0)
         axes.plot(depths, distances.mean(axis=1), color="#ffb454", linewidth=1.6, label="mean of the layer")
         axes.plot([], [], "o", color="#7fc8f8", markersize=5, label="a head")
-        axes.set(xlabel="depth (layer)", ylabel=f"mean attention distance (pixels of {width})", ylim=(0, None))
+        axes.axhline(equal, color="#9ca1ad", linewidth=1, linestyle="--", label="equal attention")
+        axes.set(xlabel="depth (layer)", ylabel=f"mean attention distance (pixels of {width})")
+        axes.set_ylim(0, 1.1 * max(equal, distances.max()))
         axes.set_xticks(depths[:: -(-len(depths) // 16)])
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", linewidth=0.6)
@@ -214,12 +217,12 @@ def draw_maps(pictures: NDArray[np.uint8], rollouts: Array, heads: Array) -> Fig
         Image.fromarray(np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0)) for picture in pictures
     ]
     shown = np.stack([np.asarray(picture.resize((width, height))) for picture in seen])[:, None]
-    sheet = tiled(np.concatenate([shown, tiles], axis=1).reshape(-1, height, width, 3), columns=1 + each)
+    sheet = tiled(np.concatenate([shown, tiles], axis=1).reshape(-1, height, width, 3), columns=1 + each, gap=_GAP)
     with style():
         drawn = figure(sheet.shape[1] / 120 + 0.2, sheet.shape[0] / 120 + 0.4)
         axes = drawn.subplots()
         axes.imshow(sheet, interpolation="nearest")
-        axes.set_xticks(1 + width / 2 + (width + 1) * np.arange(1 + each))
+        axes.set_xticks(_GAP + width / 2 + (width + _GAP) * np.arange(1 + each))
         axes.set_xticklabels(["picture", "rollout", *(f"head {head + 1}" for head in range(each - 1))], fontsize=8)
         axes.set_yticks([])
         axes.xaxis.tick_top()

@@ -12,19 +12,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _GROUND, _TEXT, _LINES = (38, 40, 46), "#ecedf0", "#5c606b"
-_GAP = 1
 
 
-def tiled(pictures: NDArray[np.uint8], columns: int, zoom: int = 1) -> NDArray[np.uint8]:
-    """Pictures side by side: number k stands in row k // columns and column k % columns, a pixel from its neighbours.
+def tiled(pictures: NDArray[np.uint8], columns: int, zoom: int = 1, gap: int = 1) -> NDArray[np.uint8]:
+    """Pictures side by side: number k stands in row k // columns and column k % columns.
 
     Args:
         pictures: uint8 (N, h, w, 3).
         columns: of tiles.
         zoom: pixels of a side that a pixel of a picture becomes.
+        gap: pixels around each.
 
     Returns:
-        uint8 (rows * (zoom * h + 1) + 1, columns * (zoom * w + 1) + 1, 3).
+        uint8 (rows * (zoom * h + gap) + gap, columns * (zoom * w + gap) + gap, 3).
 
     >>> tiled(np.zeros((10, 7, 7, 3), np.uint8), columns=4, zoom=2).shape
     (46, 61, 3)
@@ -32,22 +32,13 @@ def tiled(pictures: NDArray[np.uint8], columns: int, zoom: int = 1) -> NDArray[n
     count, height, width, _ = pictures.shape
     height, width = zoom * height, zoom * width
     rows = -(-count // columns)
-    step = height + _GAP, width + _GAP
-    sheet = np.empty((rows * step[0] + _GAP, columns * step[1] + _GAP, 3), np.uint8)
+    down, right = height + gap, width + gap
+    sheet = np.empty((rows * down + gap, columns * right + gap, 3), np.uint8)
     sheet[:] = _GROUND
     for number, picture in enumerate(pictures.repeat(zoom, axis=1).repeat(zoom, axis=2)):
-        top, left = number // columns * step[0] + _GAP, number % columns * step[1] + _GAP
+        top, left = number // columns * down + gap, number % columns * right + gap
         sheet[top : top + height, left : left + width] = picture
     return sheet
-
-
-def zoom_to(pixels: int, picture: int, columns: int) -> int:
-    """The zoom with which so many columns of tiles come closest to a width without going over it; at least 1.
-
-    >>> zoom_to(960, picture=16, columns=16)
-    3
-    """
-    return max(1, (pixels // columns - _GAP) // picture)
 
 
 def figure(width: float, height: float) -> Figure:
@@ -78,5 +69,5 @@ def png(drawn: Figure | NDArray[np.uint8]) -> bytes:
     if isinstance(drawn, np.ndarray):
         Image.fromarray(drawn).save(file, "png", optimize=True)
     else:
-        drawn.savefig(file, format="png")
+        drawn.savefig(file, format="png", bbox_inches="tight", pad_inches=0.1)
     return file.getvalue()

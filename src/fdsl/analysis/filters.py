@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl.analysis.drawing import tiled, zoom_to
+from fdsl.analysis.drawing import tiled
 
 Filters = NDArray[np.float32]
 # As many as the figure of the ViT paper shows, in four rows of seven.
 COMPONENTS, _COMPONENT_COLUMNS = 28, 7
 # More would be too small to see, and make a large page.
 SHOWN = 256
-_SHEET_PIXELS = 960
+_SHEET_PIXELS, _GAP = 960, 3
 
 
 @dataclass(frozen=True)
@@ -106,4 +106,5 @@ def draw_components(components: Filters) -> NDArray[np.uint8]:
 
 
 def _sheet(filters: Filters, columns: int) -> NDArray[np.uint8]:
-    return tiled(filter_pictures(filters), columns, zoom_to(_SHEET_PIXELS, filters.shape[3], columns))
+    zoom = max(1, (_SHEET_PIXELS // columns - _GAP) // filters.shape[3])
+    return tiled(filter_pictures(filters), columns, zoom, _GAP)

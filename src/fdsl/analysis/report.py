@@ -210,7 +210,7 @@ def _attention(network: Any, info: Any, pictures: Pictures, progress: Progress |
         if progress is not None:
             progress("reading attention", number + 1, len(pictures.pixels))
     assert read is not None
-    mean_distances = np.mean(distances, axis=0)
+    mean_distances, equal = np.mean(distances, axis=0), _equal_distance(read, info.size)
     rolled, last = np.concatenate(rollouts), np.concatenate(heads)
     queries = "the class token" if read.from_class else "the average patch"
     seen = f"{len(distances)} pictures ({pictures.origin})"
@@ -220,16 +220,16 @@ def _attention(network: Any, info: Any, pictures: Pictures, progress: Progress |
             f"How far each head looks from a patch, over {seen}: the distance to the other patches in pixels, weighted "
             "by attention; class and other extra tokens are left out. Low dots are heads that look nearby, as "
             "convolutions do. In a trained ViT the first layers have both kinds, and the last ones look far; equal "
-            f"attention to all patches would give {_uniform_distance(read, info.size):.0f} pixels.",
+            f"attention to all patches would give {equal:.0f} pixels.",
             "Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021, arXiv:2010.11929), figure 7, right, and "
             "D.7; of FractalDB: Nakashima et al., Can Vision Transformers Learn without Natural Images? (AAAI 2022, "
             "arXiv:2103.13023)",
             names[0],
-            attention.draw_distances(mean_distances, info.size),
+            attention.draw_distances(mean_distances, equal, info.size),
             {
                 "by_layer": _rounded(mean_distances.mean(axis=1), 2),
                 "by_layer_and_head": _rounded(mean_distances, 2),
-                "of_equal_attention": round(_uniform_distance(read, info.size), 2),
+                "of_equal_attention": round(equal, 2),
             },
             {"attention_distance": mean_distances},
         ),
@@ -250,10 +250,10 @@ def _attention(network: Any, info: Any, pictures: Pictures, progress: Progress |
     ]
 
 
-def _uniform_distance(read: attention.Attention, size: int) -> float:
+def _equal_distance(read: attention.Attention, size: int) -> float:
     tokens = read.extra + read.rows * read.columns
-    equal = torch.full((1, 1, 1, tokens, tokens), 1 / tokens)
-    return float(attention.mean_distances(attention.Attention(equal, read.rows, read.columns, False), size, size)[0, 0])
+    equal = attention.Attention(torch.full((1, 1, 1, tokens, tokens), 1 / tokens), read.rows, read.columns, False)
+    return float(attention.mean_distances(equal, size, size)[0, 0])
 
 
 def _rounded(values: NDArray[Any], digits: int = 4) -> Any:
@@ -271,7 +271,7 @@ td, th { border-bottom: 1px solid var(--line); padding-block: .25rem; vertical-a
 th { font-weight: normal; text-align: left; color: var(--faint); padding-right: 1.5rem }
 td { overflow-wrap: anywhere }
 .figure { overflow-x: auto; border-radius: .4rem; background: #26282e }
-img { display: block; width: 100%; height: auto } .wide img { min-width: 46rem }
+img { display: block; max-width: 100%; height: auto; margin: auto } .wide img { max-width: none }
 .source { color: var(--faint); font-size: .85rem; margin-top: .5rem }
 """
 
