@@ -161,6 +161,15 @@ class TestMaps:
         found = attention.rollout(attention.Attention(weights, 2, 2, False))
         assert found == pytest.approx(joint[1:, 1:].mean(0).reshape(1, 2, 2))
 
+    def test_an_even_map_is_drawn_in_the_middle_and_a_peaked_one_from_0_to_its_peak(self) -> None:
+        even = np.full((4, 4), 0.05, np.float32)
+        faint, peaked = even.copy(), 0 * even
+        faint[0, 0] += 0.0001
+        peaked[2, 3] = 0.2
+        brightness = attention.map_brightness(np.stack([even, faint, peaked]))
+        assert brightness[:2] == pytest.approx(0.5, abs=0.002)
+        assert np.array_equal(brightness[2], peaked / np.float32(0.2))
+
     def test_a_layer_that_attends_to_itself_changes_no_rollout(self) -> None:
         weights = torch.rand(1, 1, 1, 5, 5).softmax(-1)
         more = torch.cat([weights, torch.eye(5).reshape(1, 1, 1, 5, 5)])
@@ -348,7 +357,7 @@ class TestReport:
     def test_a_vit(self, photos: Path, tmp_path: Path) -> None:
         found = report.inspect_network("scratch:test_vit", [photos], output=tmp_path / "out")
         assert json.loads((tmp_path / "out" / "report.json").read_text()) == found
-        assert (found["model"], found["size"], found["pictures"]["count"]) == ("test_vit", 160, 3)
+        assert (found["model"], found["size"], found["attention_maps"]["count"]) == ("test_vit", 160, 3)
         assert np.shape(found["attention_distance"]["by_layer_and_head"]) == (6, 2)
         assert sum(found["components"]["variance_shares"]) < 1
         figures = ("first_layer", "components", "position_embeddings", "attention_distance", "attention_maps")
@@ -407,7 +416,8 @@ class TestReport:
         (run / "report.json").write_text(json.dumps({"steps": 7}))
         found = report.inspect_network(run, output=tmp_path / "out")
         assert found["run"] == {"recipe": "A trial", "data": data.source, "steps": 7}
-        assert found["pictures"] == {"from": f"the run's own data, {data.source}", "count": 128}
+        assert found["attention_maps"]["pictures"] == f"the run's own data, {data.source}"
+        assert found["attention_maps"]["count"] == 128
 
     def test_a_failure_leaves_nothing(self, tmp_path: Path) -> None:
         (tmp_path / "empty").mkdir()

@@ -957,11 +957,11 @@ def inspect_run(
     if as_json:
         print(json.dumps(report))
         return
-    layer, distance = report["first_layer"], report["attention_distance"]
+    layer, distance, maps = (report[name] for name in ("first_layer", "attention_distance", "attention_maps"))
     figures = {
         "model": report["model"],
         "parameters": report["parameters"],
-        "pictures": f"{report['pictures']['count']}: {report['pictures']['from']}",
+        "pictures": maps and f"{maps['count']}: {maps['pictures']}",
         "first layer": layer and f"{layer['module']}, {' x '.join(map(str, layer['shape']))}",
         "mean attention distance": distance and " ".join(f"{pixels:.0f}" for pixels in distance["by_layer"]),
         "out": str(output / PAGE),

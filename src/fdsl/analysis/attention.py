@@ -165,6 +165,23 @@ def _to_patches(attention: Attention, weights: torch.Tensor) -> Array:
     return shown
 
 
+def map_brightness(maps: Array) -> Array:
+    """Maps from 0, no attention, to 1, a map's own highest weight or twice its mean, whichever is more.
+
+    An even map is therefore a plain 0.5. Scaled from its lowest to its highest weight, the faintest pattern of an
+    untrained network would look like a trained one's.
+
+    Args:
+        maps: float32 (..., rows, columns), of `last_layer` or `rollout`.
+
+    >>> map_brightness(np.float32([[[2, 2]], [[1, 9]]])).tolist()
+    [[[0.5, 0.5]], [[0.1111111119389534, 1.0]]]
+    """
+    full = np.maximum(maps.max(axis=(-2, -1), keepdims=True), 2 * maps.mean(axis=(-2, -1), keepdims=True))
+    shown: Array = maps / np.maximum(full, np.finfo(np.float32).tiny)
+    return shown
+
+
 def draw_distances(distances: Array, equal: float, width: int) -> Figure:
     """A dot for each head at its depth, and the mean of each layer as a line.
 
@@ -195,7 +212,7 @@ def draw_distances(distances: Array, equal: float, width: int) -> Figure:
 def draw_maps(pictures: NDArray[np.uint8], rollouts: Array, heads: Array) -> Figure:
     """A row for each picture: the picture, its rollout, and the map of each head of the last layer.
 
-    Each map is scaled by itself, from its lowest value (black) to its highest (yellow).
+    Maps go from black over red to bright yellow as `map_brightness` says.
 
     Args:
         pictures: uint8 (B, 1 or 3, H, W).
@@ -209,9 +226,7 @@ def draw_maps(pictures: NDArray[np.uint8], rollouts: Array, heads: Array) -> Fig
     count, each, rows, columns = maps.shape
     zoom = -(-_TILE // max(rows, columns))
     height, width = rows * zoom, columns * zoom
-    low, high = (bound(maps, axis=(2, 3), keepdims=True) for bound in (np.min, np.max))
-    scaled = (maps - low) / np.maximum(high - low, np.finfo(np.float32).tiny)
-    colored = matplotlib.colormaps["inferno"](scaled, bytes=True)[..., :3]
+    colored = matplotlib.colormaps["inferno"](map_brightness(maps), bytes=True)[..., :3]
     tiles = colored.repeat(zoom, axis=2).repeat(zoom, axis=3).reshape(count, each, height, width, 3)
     seen = [
         Image.fromarray(np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0)) for picture in pictures

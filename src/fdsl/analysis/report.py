@@ -6,8 +6,9 @@ import base64
 import html
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +81,7 @@ def inspect_network(
 
     Returns:
         `source`, `model`, `parameters`, `classes`, `size`, `channels`, `run` (its recipe, data, steps and held-out
-        accuracy, as far as its folder says them), `pictures`, and by figure its numbers:
+        accuracy, as far as its folder says them), and by figure its numbers:
         `first_layer`, `components`, `position_embeddings`, `attention_distance` (pixels, by layer and head) and
         `attention_maps`; a figure that the network has nothing for is None.
 
@@ -95,7 +96,7 @@ def inspect_network(
     network, info = network_from(source, model=model)
     network.eval()
     run, data = _run(Path(source))
-    pictures = pictures_from(images, info.channels, info.size, data, progress)
+    pictures = partial(pictures_from, images, info.channels, info.size, data, progress)
     panels = [*_first_layer(network), _positions(network), *_attention(network, info, pictures, progress)]
     report: dict[str, Any] = {
         "source": str(source),
@@ -105,7 +106,6 @@ def inspect_network(
         "size": info.size,
         "channels": info.channels,
         "run": run,
-        "pictures": {"from": pictures.origin, "count": len(pictures.pixels)},
     } | {panel.name: panel.numbers or None for panel in panels}
     files = {panel.name: png(panel.drawn) for panel in panels if panel.drawn is not None}
     with whole_folder(output) as folder:
@@ -191,36 +191,38 @@ def _positions(network: Any) -> Panel:
     )
 
 
-def _attention(network: Any, info: Any, pictures: Pictures, progress: Progress | None) -> list[Panel]:
+def _attention(network: Any, info: Any, pictures: Callable[[], Pictures], progress: Progress | None) -> list[Panel]:
     titles = ("Mean attention distance", "Attention maps")
     names = ("attention_distance", "attention_maps")
     reader = attention.AttentionReader(network)
+    read = reader(torch.zeros(1, info.channels, info.size, info.size))
+    if read is None:
+        why = "In this network no layer attends from each patch to every other, so there is no attention to show."
+        return [Panel(title, why, "", name, None, {}, {}) for title, name in zip(titles, names, strict=True)]
+    seen = pictures()
     mean, std = (torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in (info.mean, info.std))
-    distances, rollouts, heads, read = [], [], [], None
+    distances, rollouts, heads = [], [], []
     # One picture at a time: the weights of all layers of a large ViT take half a gigabyte.
-    for number, pixels in enumerate(pictures.pixels):
+    for number, pixels in enumerate(seen.pixels):
         read = reader((torch.from_numpy(pixels[None]) / 255 - mean) / std)
-        if read is None:
-            why = "In this network no layer attends from each patch to every other, so there is no attention to show."
-            return [Panel(title, why, "", name, None, {}, {}) for title, name in zip(titles, names, strict=True)]
+        assert read is not None
         distances.append(attention.mean_distances(read, info.size, info.size))
         if number < _SHOWN_PICTURES:
             rollouts.append(attention.rollout(read))
             heads.append(attention.last_layer(read))
         if progress is not None:
-            progress("reading attention", number + 1, len(pictures.pixels))
-    assert read is not None
+            progress("reading attention", number + 1, len(seen.pixels))
     mean_distances, equal = np.mean(distances, axis=0), _equal_distance(read, info.size)
-    rolled, last = np.concatenate(rollouts), np.concatenate(heads)
+    rolled, last, shown = np.concatenate(rollouts), np.concatenate(heads), seen.pixels[:_SHOWN_PICTURES]
     queries = "the class token" if read.from_class else "the average patch"
-    seen = f"{len(distances)} pictures ({pictures.origin})"
+    peaks = (last.max(axis=(2, 3)) / np.maximum(last.mean(axis=(2, 3)), 1e-30)).mean(axis=0)
     return [
         Panel(
             titles[0],
-            f"How far each head looks from a patch, over {seen}: the distance to the other patches in pixels, weighted "
-            "by attention; class and other extra tokens are left out. Low dots are heads that look nearby, as "
-            "convolutions do. In a trained ViT the first layers have both kinds, and the last ones look far; equal "
-            f"attention to all patches would give {equal:.0f} pixels.",
+            f"How far each head looks from a patch, over {len(seen.pixels)} pictures: the distance to the other "
+            "patches in pixels, weighted by attention; class and other extra tokens are left out. Low dots are heads "
+            "that look nearby, as convolutions do. In a trained ViT the first layers have both kinds, and the last "
+            f"ones look far; equal attention to all patches would give {equal:.0f} pixels.",
             "Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021, arXiv:2010.11929), figure 7, right, and "
             "D.7; of FractalDB: Nakashima et al., Can Vision Transformers Learn without Natural Images? (AAAI 2022, "
             "arXiv:2103.13023)",
@@ -236,15 +238,21 @@ def _attention(network: Any, info: Any, pictures: Pictures, progress: Progress |
         Panel(
             titles[1],
             f"A row for each picture. Rollout: what {queries} can have drawn on through all layers. Heads: what "
-            f"{queries} attends to in the last layer. Each map is scaled by itself, from black to yellow. Heads that "
-            "mark the shape, each another part of it, say that the network sees objects; the same pattern under every "
-            "picture follows position, not content.",
+            f"{queries} attends to in the last layer. Black is none, bright yellow a map's own maximum, but at least "
+            "twice its mean: equal attention is an even red, as in an untrained network. Heads that mark the shape, "
+            "each another part of it, say that the network sees objects; the same pattern under every picture follows "
+            "position, not content.",
             "Abnar and Zuidema, Quantifying Attention Flow in Transformers (ACL 2020, arXiv:2005.00928); Caron et al., "
             "Emerging Properties in Self-Supervised Vision Transformers (ICCV 2021, arXiv:2104.14294)",
             names[1],
-            attention.draw_maps(pictures.pixels[: len(rolled)], rolled, last),
-            {"pictures": len(rolled), "from": "class token" if read.from_class else "patches"},
-            {"rollout": rolled, "last_layer_attention": last, "pictures": pictures.pixels[: len(rolled)]},
+            attention.draw_maps(shown, rolled, last),
+            {
+                "pictures": seen.origin,
+                "count": len(seen.pixels),
+                "from": "class token" if read.from_class else "patches",
+                "peak_over_mean_by_head": _rounded(peaks, 2),
+            },
+            {"rollout": rolled, "last_layer_attention": last, "pictures": shown},
             wide=True,
         ),
     ]
@@ -283,10 +291,11 @@ def _page(report: dict[str, Any], panels: Sequence[Panel], files: dict[str, byte
         "timm's name": report["model"],
         "parameters": f"{report['parameters']:,}",
         "classes": f"{report['classes']:,}",
-        "pictures": f"{report['size']} x {report['size']} pixels, {report['channels']} channels",
+        "input": f"{report['size']} x {report['size']} pixels, {report['channels']} channels",
         **{name.replace("_", " "): f"{value}" for name, value in report["run"].items()},
-        "looked at": f"{report['pictures']['count']}: {report['pictures']['from']}",
     }
+    if maps := report["attention_maps"]:
+        facts["looked at"] = f"{maps['count']} pictures: {maps['pictures']}"
     rows = "\n".join(f"<tr><th>{html.escape(name)}<td>{html.escape(fact)}" for name, fact in facts.items())
     parts = []
     for panel in panels:
