@@ -97,7 +97,7 @@ def filter_pictures(filters: Filters) -> NDArray[np.uint8]:
 
 def draw_filters(filters: Filters) -> NDArray[np.uint8]:
     """The first 256 filters (F, C, h, w) in rows of 16, few of them in rows of 8: uint8 (H, W, 3)."""
-    return _sheet(filters[:SHOWN], 16 if len(filters) > 96 else 8)
+    return _sheet(filters[:SHOWN], 16 if len(filters) > 64 else 8)
 
 
 def draw_components(components: Filters) -> NDArray[np.uint8]:

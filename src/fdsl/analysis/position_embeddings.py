@@ -89,7 +89,8 @@ def draw_similarities(cosines: Array) -> Figure:
     grid = np.full((rows, rows + 1, columns, columns + 1), np.nan, np.float32)
     grid[:, :rows, :, :columns] = cosines.transpose(0, 2, 1, 3)
     with style():
-        drawn = figure(7.6, 7.6 * rows / columns if rows < columns else 6.8)
+        side = min(12, max(6.8, columns * (columns + 1) / 110))  # inches: a pixel for each value, in a page's size
+        drawn = figure(1.1 * side, side * rows / columns)
         axes = drawn.subplots()
         flat = grid.reshape(rows * (rows + 1), -1)[:-1, :-1]
         shown = axes.imshow(flat, cmap="viridis", vmin=-1, vmax=1, interpolation="nearest")
