@@ -77,13 +77,15 @@ def source() -> DrawnSource:
     )
 
 
-def run(output: Path, changes: dict[str, Any] | None = None, network: Any = None, **more: Any) -> PretrainReport:
+def run(output: Path, changes: dict[str, Any] | None = None, **more: Any) -> PretrainReport:
+    """Trains `Small`, always with the same weights at first; `plain` and `die_at` are its own."""
     torch.manual_seed(0)
+    network = Small(**{name: more.pop(name) for name in ("plain", "die_at") if name in more})
     arguments: dict[str, Any] = {"device": "cpu", "progress": False, "source": source()}
-    return pretrain(recipe(changes), output=output, network=network or Small(), **arguments | more)
+    return pretrain(recipe(changes), output=output, network=network, **arguments | more)
 
 
 if __name__ == "__main__":  # a rank that a launcher started
     folder = Path(sys.argv[1])
-    run(folder / "plain", PLAIN, Small(plain=True))
+    run(folder / "plain", PLAIN, plain=True)
     run(folder / "whole")

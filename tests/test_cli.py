@@ -34,8 +34,13 @@ COMMANDS = (
     "bench feed",
     "plan",
     "pretrain",
+    "recipes",
+    "finetune",
     "inspect",
     "demo",
+    "publish",
+    "pull",
+    "study",
 )
 SMALL = ("--size", "32", "--points", "1000")
 

@@ -14,13 +14,13 @@ import pytest
 
 import fdsl
 
-pretraining = pytest.importorskip("fdsl.train.pretraining")
-torch = pytest.importorskip("torch")
+pytest.importorskip("lightning")
 import small_runs
+import torch
 from safetensors.torch import load_file
 from small_runs import PLAIN, Small, recipe
 
-from fdsl.train import processes
+from fdsl.train import pretraining, processes
 from fdsl.train.networks import highest_rate
 from fdsl.train.recipes import recipe_named
 from fdsl.train.schedules import learning_rate
@@ -117,7 +117,7 @@ class TestResume:
 
     def test_a_killed_run_resumes_with_the_same_bits(self, tmp_path: Path) -> None:
         die = "import small_runs, sys; from pathlib import Path; small_runs.run(Path(sys.argv[1]), "
-        die += "{'training.checkpoint_every': 4}, small_runs.Small(die_at=7))"
+        die += "{'training.checkpoint_every': 4}, die_at=7)"
         environment = os.environ | {"PYTHONPATH": f"{HERE}:{HERE.parent / 'src'}"}
         environment["OMP_NUM_THREADS"] = str(torch.get_num_threads())
         killed = subprocess.run([sys.executable, "-c", die, str(tmp_path / "parts")], env=environment, timeout=120)
@@ -168,9 +168,7 @@ class TestResume:
         with pytest.raises(ValueError, match=message):
             pretrain({"schedule.steps": 2, **changed}, output=tmp_path / "run", resume=True)
 
-    def test_with_another_dataset_is_refused(
-        self, pretrain: Pretrain, dataset: fdsl.Dataset, tmp_path: Path
-    ) -> None:
+    def test_with_another_dataset_is_refused(self, pretrain: Pretrain, dataset: fdsl.Dataset, tmp_path: Path) -> None:
         pretrain({"schedule.steps": 1}, output=tmp_path / "run")
         other = fdsl.Dataset(dataset.catalog, dataset.instances, dataset.spec, seed=1)
         with pytest.raises(ValueError, match=f"its dataset is '{dataset.digest}', and '{other.digest}' was asked for"):
@@ -183,25 +181,26 @@ class TestResume:
             pretrain({"schedule.steps": 1}, output=tmp_path / "run", resume=True)
 
 
-class TestRanks:
-    @pytest.fixture(scope="class")
-    def two_ranks(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
-        """Runs of two processes that torchrun started."""
-        folder = tmp_path_factory.mktemp("ranks")
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        result = subprocess.run(
-            [*command, str(HERE / "small_runs.py"), str(folder)],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
-        assert result.returncode == 0, result.stderr
-        return folder
+@pytest.fixture(scope="module")
+def two_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Runs of two processes that torchrun started."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    result = subprocess.run(
+        [*command, str(HERE / "small_runs.py"), str(folder)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert result.returncode == 0, result.stderr
+    return folder
 
+
+class TestRanks:
     @pytest.mark.slow
     def test_two_come_to_the_weights_of_one(self, two_ranks: Path, tmp_path: Path) -> None:
-        alone = small_runs.run(tmp_path / "plain", PLAIN, Small(plain=True))
+        alone = small_runs.run(tmp_path / "plain", PLAIN, plain=True)
         report = json.loads((two_ranks / "plain" / "report.json").read_text())
         assert (alone.world_size, report["world_size"]) == (1, 2)
         for name in ("held_out_images", "held_out_accuracy", "steps"):
@@ -219,7 +218,7 @@ class TestRanks:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("OMP_NUM_THREADS", "1")
             with pytest.raises(RuntimeError, match="rank 1 was killed by signal 9"):
-                small_runs.run(tmp_path, {"training.checkpoint_every": 4}, Small(die_at=7), devices=2)
+                small_runs.run(tmp_path, {"training.checkpoint_every": 4}, die_at=7, devices=2)
             assert checkpoint(tmp_path)["global_step"] == 4
             report = small_runs.run(tmp_path, resume=True, devices=2)
         assert report.world_size == 2
@@ -229,8 +228,11 @@ class TestRanks:
     def test_a_run_of_two_goes_on_as_one(self, two_ranks: Path, tmp_path: Path) -> None:
         state = checkpoint(two_ranks / "plain")
         assert len(state["fdsl"]["ranks"]) == 2
-        again = small_runs.run(two_ranks / "plain", PLAIN, Small(plain=True), resume=True)
-        assert again.held_out_accuracy == json.loads((two_ranks / "plain" / "report.json").read_text())["held_out_accuracy"]
+        again = small_runs.run(two_ranks / "plain", PLAIN, plain=True, resume=True)
+        assert (
+            again.held_out_accuracy
+            == json.loads((two_ranks / "plain" / "report.json").read_text())["held_out_accuracy"]
+        )
 
     @pytest.mark.parametrize(
         ("environment", "arguments", "message"),
@@ -396,7 +398,7 @@ class TestLoggers:
         with pytest.raises(ValueError, match="log is 'comet'; expected 'tensorboard' or 'wandb'"):
             pretrain(output=tmp_path / "run", loggers=["comet"])
         monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-        with pytest.raises(ImportError, match="log 'tensorboard' needs tensorboardX, .*; pip install tensorboardX"):
+        with pytest.raises(ImportError, match=r"log 'tensorboard' needs tensorboardX, .*; pip install tensorboardX"):
             pretrain(output=tmp_path / "run", loggers=["tensorboard"])
         assert not (tmp_path / "run").exists()
 

@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-torch = pytest.importorskip("torch")
-timm = pytest.importorskip("timm")
-weights = pytest.importorskip("fdsl.train.weights")
+pytest.importorskip("timm")
+import timm
+import torch
+
+from fdsl.train import weights
 from fdsl.train.weights import WeightsInfo, network_from, save_weights
 
 # 32 pixels of four patches, two blocks.
@@ -141,7 +144,7 @@ class Payload:
         self.target = target
 
     def __reduce__(self) -> Any:
-        return Path.touch, (self.target,)
+        return os.mkdir, (str(self.target),)
 
 
 class Settings:
@@ -150,10 +153,8 @@ class Settings:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_nothing_is_unpickled(tmp_path: Path, zipped: bool) -> None:
-    for held, named in ((Payload(tmp_path / "ran"), "pathlib"), (Settings(), "test_weights.Settings")):
-        torch.save(
-            {"state_dict": {}, "more": held}, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped
-        )
+    for held, named in ((Payload(tmp_path / "ran"), "mkdir"), (Settings(), "test_weights.Settings")):
+        torch.save({"state_dict": {}, "more": held}, tmp_path / "bad.pth", _use_new_zipfile_serialization=zipped)
         with pytest.raises(ValueError, match=r"bad\.pth holds a pickled .*not loaded; expected tensors") as error:
             network_from(tmp_path / "bad.pth")
         assert named in str(error.value)
@@ -180,10 +181,14 @@ def test_common_models_are_known_by_their_shapes(model: str) -> None:
 def test_weights_of_another_architecture(tmp_path: Path, run: Path, trained: Any, resnet: Any) -> None:
     file = tmp_path / "resnet.pth"
     torch.save(resnet.state_dict(), file)
-    with pytest.raises(ValueError, match=r"resnet\.pth does not fit deit_tiny_patch16_224: it has no cls_token") as error:
+    with pytest.raises(
+        ValueError, match=r"resnet\.pth does not fit deit_tiny_patch16_224: it has no cls_token"
+    ) as error:
         network_from(file, model="deit_tiny_patch16_224")
     assert str(error.value).endswith("; it fits resnet18")
-    with pytest.raises(ValueError, match=r"it has no layer1.0.conv3.weight .*its layer1.0.conv1.weight is \(64, 64, 3, 3\)"):
+    with pytest.raises(
+        ValueError, match=r"it has no layer1.0.conv3.weight .*its layer1.0.conv1.weight is \(64, 64, 3, 3\)"
+    ):
         network_from(file, model="resnet50")
     with pytest.raises(ValueError, match="run does not fit resnet18: it has no conv1"):
         network_from(run, model="resnet18")
@@ -192,8 +197,10 @@ def test_weights_of_another_architecture(tmp_path: Path, run: Path, trained: Any
         network_from(tmp_path / "small.pth")
     with pytest.raises(ValueError, match=r"no model 'resnet8'; expected .*such as resnet"):
         network_from(file, model="resnet8")
-    with pytest.raises(ValueError, match=r"'vit_tiny_patch16_224' does not take images of \(3, 33, 33\)"):
-        network_from(run, size=33, classes=2)
+    with pytest.raises(
+        ValueError, match=r"'vit_tiny_patch16_224' with options .* does not take images of \(3, 32, 32\) .*flavour"
+    ):
+        network_from(run, options={"flavour": 1})
 
 
 def test_files_that_are_none(tmp_path: Path) -> None:

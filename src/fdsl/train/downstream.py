@@ -1,4 +1,4 @@
-"""Datasets to fine-tune on: photographs and handwriting, with the split into training and test pictures that is theirs."""
+"""Datasets to fine-tune on: photographs and handwriting, with their own split into training and test pictures."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from fdsl.presets import cache_folder
@@ -63,9 +64,10 @@ def _digits(data: Data) -> StoredSource:
     small = (digits.images * (255 / 16)).round().astype(np.uint8)
     # Whole: a test picture of any other size would lose its edges.
     side = data.size if data.crop_of is None else data.crop_of
-    pixels = np.stack([np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BILINEAR)) for one in small])
-    files = IndexedFiles(pixels[:, None], digits.target.astype(np.int64), lambda row: f"digit {row}")
-    return _source(data, [str(name) for name in digits.target_names], files, None, False)
+    pixels = np.stack(
+        [np.asarray(Image.fromarray(one).resize((side, side), Image.Resampling.BILINEAR)) for one in small]
+    )
+    return _source(data, [str(name) for name in digits.target_names], _of_array(pixels[:, None], digits.target), None)
 
 
 def _torchvision(data: Data, skip_corrupt: bool) -> StoredSource:
@@ -96,19 +98,19 @@ def _torchvision(data: Data, skip_corrupt: bool) -> StoredSource:
         if data.source.startswith("cifar"):
             kind = datasets.CIFAR10 if data.source == "cifar10" else datasets.CIFAR100
             parts = [opened(kind, train=train, download=True) for train in (True, False)]
-            files = [
-                IndexedFiles(part.data.transpose(0, 3, 1, 2), np.array(part.targets, np.int64), "picture {}".format)
-                for part in parts
-            ]
-            return _source(data, parts[0].classes, *files, skip_corrupt)
-        if data.source == "flowers102":
-            splits = [opened(datasets.Flowers102, split, download=True) for split in ("train", "val", "test")]
-            listed = [list(zip(part._image_files, part._labels, strict=True)) for part in splits]
-            parts_of = [listed[0] + listed[1], listed[2]]
+            train, test = (_of_array(part.data.transpose(0, 3, 1, 2), part.targets) for part in parts)
+        elif data.source == "flowers102":
+            parts = [opened(datasets.Flowers102, split, download=True) for split in ("train", "val", "test")]
+            listed = [list(zip(part._image_files, part._labels, strict=True)) for part in parts]
+            train, test = _of_paths(listed[0] + listed[1]), _of_paths(listed[2])
         else:
-            splits = [opened(datasets.StanfordCars, split) for split in ("train", "test")]
-            parts_of = [part._samples for part in splits]
-    return _source(data, splits[0].classes, *(_of_paths(samples) for samples in parts_of), skip_corrupt)
+            parts = [opened(datasets.StanfordCars, split) for split in ("train", "test")]
+            train, test = (_of_paths(part._samples) for part in parts)
+    return _source(data, parts[0].classes, train, test, skip_corrupt)
+
+
+def _of_array(pixels: NDArray[np.uint8], labels: Sequence[int]) -> IndexedFiles:
+    return IndexedFiles(pixels, np.array(labels, np.int64), "picture {}".format)
 
 
 def _of_paths(samples: Sequence[tuple[str | Path, int]]) -> IndexedFiles:
@@ -179,7 +181,7 @@ class _Cells:
 
 
 def _source(
-    data: Data, classes: Sequence[str], train: IndexedFiles, test: IndexedFiles | None, skip_corrupt: bool
+    data: Data, classes: Sequence[str], train: IndexedFiles, test: IndexedFiles | None, skip_corrupt: bool = False
 ) -> StoredSource:
     labels = train.labels if test is None else np.concatenate([train.labels, test.labels])
     content = {"name": data.source, "labels": hashlib.sha256(labels.astype("<i8").tobytes()).hexdigest()}

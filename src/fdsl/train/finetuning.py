@@ -24,7 +24,7 @@ except ImportError as error:
 from rich.progress import Progress
 
 from fdsl.train.augmentation import Augment
-from fdsl.train.frozen_features import Features, features_of, linear_accuracy, neighbour_accuracy
+from fdsl.train.frozen_features import features_of, linear_accuracy, neighbour_accuracy
 from fdsl.train.intervals import images_interval, seeds_interval
 from fdsl.train.networks import device_named
 from fdsl.train.pretraining import pretrain
@@ -123,13 +123,15 @@ class FinetuneReport:
         | runs/fractaldb      | deit_tiny_patch16_224 | 96.50    | 96.21 - 96.79 | 5 seeds |
         """
         shots = "" if self.few_shot is None else f", {self.few_shot} a class"
-        rows = [(f"{self.data}, {self.how}{shots}", "model", "accuracy", "95 % interval", "over")]
+        rows: list[tuple[str, ...]] = [
+            (f"{self.data}, {self.how}{shots}", "model", "accuracy", "95 % interval", "over")
+        ]
         for result in self.results:
             over = f"{len(result.seeds)} seeds" if result.interval == "seeds" else f"{self.test_images:,} images"
             span = f"{100 * result.low:.2f} - {100 * result.high:.2f}"
             rows.append((result.source, result.model, f"{100 * result.mean:.2f}", span, over))
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        rows.insert(1, ("-" * widths[0], *("-" * width for width in widths[1:])))
+        rows.insert(1, tuple("-" * width for width in widths))
         return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
 
 
@@ -319,9 +321,7 @@ class _Entry:
         }
         return dict(json.loads(json.dumps(settings)))
 
-    def fine_tuned(
-        self, seed: int, method: _Method, output: Path, device: str, devices: int, bars: Progress
-    ) -> float:
+    def fine_tuned(self, seed: int, method: _Method, output: Path, device: str, devices: int, bars: Progress) -> float:
         pictures = self._training_pictures(method, seed)
         training = {"seed": seed, "held_out_images": pictures.held_out_images}
         if method.few_shot is not None:

@@ -42,14 +42,11 @@ def decoded(content: Content, channels: int) -> Image.Image:
 class Framing:
     """The part of a picture that is seen, at random for training and in the middle for measuring.
 
-    Resizing is Pillow's bicubic, with its filter widened where it shrinks, as in DeiT's code, which the papers fine-tune
+    Resizing is Pillow's bicubic, whose filter widens where it shrinks, as in DeiT's code, which the papers fine-tune
     with. The random-resized-crop is torchvision's `RandomResizedCrop`, with numbers that a key decides.
 
     Args:
         data: its size, channels, crop_of and view.
-
-    Raises:
-        ValueError: crop_of is smaller than the size.
 
     >>> framing = Framing(Data(size=24, view=View()))
     >>> image = decoded(np.zeros((3, 40, 50), np.uint8), channels=3)
@@ -58,8 +55,6 @@ class Framing:
     """
 
     def __init__(self, data: Data) -> None:
-        if data.crop_of is not None and data.crop_of < data.size:
-            raise ValueError(f"crop_of is {data.crop_of}, smaller than size {data.size}; expected at least the size")
         self._size, self._crop_of, self._view = data.size, data.crop_of, data.view
 
     def random(self, image: Image.Image, key: tuple[int, ...]) -> NDArray[np.uint8]:

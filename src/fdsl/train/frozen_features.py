@@ -121,4 +121,4 @@ def neighbour_accuracy(train: Features, test: Features, neighbours: int, tempera
 
 
 def _accuracy(found: torch.Tensor, labels: torch.Tensor) -> float:
-    return round((found == labels).double().mean().item(), 6)
+    return round(float((found == labels).double().mean().item()), 6)

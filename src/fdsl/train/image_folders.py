@@ -39,9 +39,7 @@ def open_folder(data: Data, *, progress: Progress | None = None, skip_corrupt: b
             odd = sorted(set(train.classes) ^ set(held_out.classes))[0]
             raise ValueError(f"{folder}: class {odd!r} is in train or in {other.name} alone; expected both to have it")
         content = [train.digest, held_out.digest]
-        return StoredSource(
-            data, train.classes, content, train.files(), held_out.files(), skip_corrupt=skip_corrupt
-        )
+        return StoredSource(data, train.classes, content, train.files(), held_out.files(), skip_corrupt=skip_corrupt)
     whole = _listed(folder, progress)
     files = whole.files()
     if not data.held_out:

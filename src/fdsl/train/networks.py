@@ -31,7 +31,9 @@ def network_of(model: Model, channels: int, size: int, classes: int) -> torch.nn
     10
     """
     if not timm.is_model(model.name):
-        near = difflib.get_close_matches(model.name, timm.list_models(), n=3, cutoff=0.4)
+        models = timm.list_models()
+        near = [one for one in models if one.startswith(model.name)][:3]
+        near = near or difflib.get_close_matches(model.name, models, n=3, cutoff=0.4)
         raise ValueError(
             f"timm has no model {model.name!r}; expected one of timm.list_models(), such as {', '.join(near)}"
         )

@@ -264,9 +264,7 @@ class _Pretraining(lightning.LightningModule):  # type: ignore[misc]
         )
         self.bf16 = training.precision == "bf16" or (training.precision == "auto" and has_fast_bf16(device))
         self.batches = _Batches(
-            source.train(
-                training.batch_size, device, seed=training.seed, rank=rank.rank, world_size=rank.world_size
-            )
+            source.train(training.batch_size, device, seed=training.seed, rank=rank.rank, world_size=rank.world_size)
         )
         self.step, self.rate, self.done = 0, 0.0, 0.0
         # The mean loss of the last row of the log, and the sum over the steps since.
@@ -583,9 +581,7 @@ def _check_loggers(names: Sequence[str | Logger]) -> None:
             raise ImportError(f"log {name!r} needs {missing}, which is not installed; pip install {missing}")
 
 
-def _loggers(
-    names: Sequence[str | Logger], folder: Path, checkpoint: Mapping[str, Any] | None
-) -> list[Logger]:
+def _loggers(names: Sequence[str | Logger], folder: Path, checkpoint: Mapping[str, Any] | None) -> list[Logger]:
     """Lightning's loggers of these names, which go on where the checkpoint is."""
     made: list[Logger] = []
     for name in names:
@@ -613,6 +609,7 @@ def _quiet(rank: Rank) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", r".*LeafSpec", FutureWarning)
             warnings.filterwarnings("ignore", r".*LeafSpec", DeprecationWarning)
+            warnings.filterwarnings("ignore", r".*srun")  # a hint on machines that have it, whoever launched this
             warnings.filterwarnings("ignore", r".*in eval mode at the start of training")  # frozen ones
             if rank.rank:
                 warnings.simplefilter("ignore")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 import threading
@@ -70,12 +71,14 @@ def on_each_device(function: Callable[[], T], devices: int) -> T:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    # Here, as that of multiprocessing would leave the weights in memory that all ranks share.
+    pickled = pickle.dumps(function)
     started: list[tuple[Any, Connection]] = []
     try:
         with _interrupts_ignored():
             for rank in range(devices):
                 mine, theirs = context.Pipe(duplex=False)
-                process = context.Process(target=_rank, args=(theirs, function, rank, devices, port))
+                process = context.Process(target=_rank, args=(theirs, pickled, rank, devices, port))
                 process.start()
                 theirs.close()
                 started.append((process, mine))
@@ -126,7 +129,7 @@ def _interrupts_ignored() -> Iterator[None]:
             signal.signal(signal.SIGINT, before)
 
 
-def _rank(pipe: Connection, function: Callable[[], Any], rank: int, devices: int, port: int) -> None:
+def _rank(pipe: Connection, pickled: bytes, rank: int, devices: int, port: int) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= {  # as torchrun would
         "RANK": str(rank),
@@ -139,7 +142,7 @@ def _rank(pipe: Connection, function: Callable[[], Any], rank: int, devices: int
         "MASTER_PORT": str(port),
     }
     try:
-        result = function()
+        result = pickle.loads(pickled)()
     except SystemExit as end:
         result = end.__cause__ or end
     except Exception as error:

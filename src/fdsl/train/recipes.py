@@ -282,7 +282,7 @@ def recipe_named(name_or_path: str | os.PathLike[str], set: Sequence[str] = ()) 
         path = key.strip().split(".")
         if not equals or not all(path):
             raise ValueError(f"--set {text}: expected KEY=VALUE, such as optimizer.learning_rate=1e-4")
-        _override(settings, path, _parsed(value, f"--set {text}"), text)
+        _override(settings, path, parsed_yaml(value, f"--set {text}"), text)
         options.append((path, f"--set {text}"))
     try:
         return Recipe.model_validate_json(json.dumps(settings, default=str))
@@ -298,7 +298,7 @@ def _packaged() -> dict[str, tuple[str, dict[str, Any]]]:
         name, dot, _ = file.name.partition(".yaml")
         if not dot:
             continue
-        settings = _parsed(file.read_text("utf-8"), file.name)
+        settings = parsed_yaml(file.read_text("utf-8"), file.name)
         variants: dict[str, dict[str, Any]] = settings.pop("variants", None) or {"": {}}
         for suffix, overrides in variants.items():
             variant = copy.deepcopy(settings)
@@ -319,7 +319,7 @@ def _settings_of(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Any], 
     elif not path.exists() and path.suffix not in (".yaml", ".yml"):
         near = difflib.get_close_matches(name, packaged, n=3, cutoff=0.3) or sorted(packaged)
         raise ValueError(f"there is no recipe {name!r}; expected a YAML file or a name such as {', '.join(near)}")
-    settings = _parsed(path.read_bytes(), str(path))
+    settings = parsed_yaml(path.read_bytes(), str(path))
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: expected settings such as 'data:' and 'model:', found {settings!r:.40}")
     return settings, str(path)
@@ -393,7 +393,15 @@ _Dumper.add_representer(
 )
 
 
-def _parsed(text: str | bytes, where: str) -> Any:
+def parsed_yaml(text: str | bytes, where: str) -> Any:
+    """What YAML says, in which 1e-4 is a number.
+
+    Raises:
+        ValueError: it is no YAML; begins with `where`, and names the line.
+
+    >>> parsed_yaml("end: 1e-4", "my.yaml")
+    {'end': 0.0001}
+    """
     try:
         return yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:

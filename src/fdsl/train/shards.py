@@ -9,6 +9,7 @@ import tarfile
 import warnings
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -105,9 +106,7 @@ class Shards:
                 part = slice_of(batches.batch_samples(start), batches.rank, world_size)
                 yield list(islice(pieces, part.stop - part.start))
 
-    def _run(
-        self, run: range, repeats: int, done: int, seed: int | None, epoch: int
-    ) -> Generator[Piece, None, None]:
+    def _run(self, run: range, repeats: int, done: int, seed: int | None, epoch: int) -> Generator[Piece, None, None]:
         """A rank's run of the epoch, without the pieces that are done; each sample comes `repeats` times."""
         if not run:
             return
@@ -161,7 +160,7 @@ class Shards:
                 label, content = _label(sample["cls"], name), sample[suffix]
                 if label >= self._classes:
                     raise ValueError(f"{name} has class {label}; expected 0 to {self._classes - 1}")
-                yield Piece(self._first[shard] + number, 0, label, name, lambda content=content: content)
+                yield Piece(self._first[shard] + number, 0, label, name, partial(bytes, content))
         raise ValueError(f"{file} has {number + 1} samples; expected {self._counts[shard]}, as counted before")
 
 
@@ -185,7 +184,7 @@ def _samples_of(file: Path) -> Generator[dict[str, Any], None, None]:
             members = ({**member, "__url__": str(file)} for member in tar_file_iterator(stream))
             yield from group_by_keys(members)
     except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{file}: a damaged tar file ({str(error).partition(' @ ')[0]})") from None
+        raise ValueError(_damaged(file, error)) from None
 
 
 def _matching(pattern: str) -> list[Path]:
@@ -247,22 +246,28 @@ def _count(file: Path) -> tuple[int, set[int]]:
     """The samples of a shard, and their labels."""
     samples, labels = dict[str, set[str]](), set[int]()
     try:
-        with tarfile.open(file, "r:") as tar:
+        with tarfile.open(file, "r:*") as tar:
             for member in tar:
                 key, suffix = base_plus_ext(member.name)
                 if not member.isfile() or key is None or member.name.startswith("__"):
                     continue
-                samples.setdefault(key, set()).add(suffix.lower())
+                suffix = suffix.lower()
+                samples.setdefault(key, set()).add(suffix)
                 if suffix == "cls" and (content := tar.extractfile(member)) is not None:
                     labels.add(_label(content.read(), f"{file}: {key}"))
     except (tarfile.TarError, EOFError) as error:
-        raise ValueError(f"{file}: a damaged tar file ({error})") from None
+        raise ValueError(_damaged(file, error)) from None
     for key, suffixes in samples.items():
         if "cls" not in suffixes or suffixes.isdisjoint(PICTURES):
             raise ValueError(f"{file}: {key} has no {'picture' if 'cls' in suffixes else '.cls'}; expected both")
     if not samples:
         raise ValueError(f"{file} has no samples; expected pictures, each with a .cls")
     return len(samples), labels
+
+
+def _damaged(file: Path, error: Exception) -> str:
+    reason = str(error).partition("\n")[0].partition(" @ ")[0].rstrip(":")
+    return f"{file}: a damaged tar file ({reason})"
 
 
 def _label(content: bytes, name: str) -> int:

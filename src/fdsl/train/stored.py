@@ -37,14 +37,14 @@ class Piece(NamedTuple):
     """A picture of a batch, before it is decoded.
 
     Args:
-        index: its number among all of its source.
+        number: of the picture, among all of its source.
         repeat: how often it came in the epoch before.
         label: its class.
         name: for messages.
         load: gives the file's bytes, or pixels.
     """
 
-    index: int
+    number: int
     repeat: int
     label: int
     name: str
@@ -144,7 +144,7 @@ class StoredSource:
         content: in terms of JSON, what tells these pictures from others.
         train: what to train on.
         held_out: what to measure with.
-        skip_corrupt: leave out what cannot be decoded, and warn at the end of the epoch. In training the next picture
+        skip_corrupt: leave out what cannot be decoded, and warn when the iteration ends. In training the next picture
             of its batch stands in for it; what is measured has fewer.
 
     Raises:
@@ -164,7 +164,8 @@ class StoredSource:
         if len(classes) < 2:
             only = f"one class, {classes[0]!r}" if classes else "no class"
             raise ValueError(f"{data.source} has {only}; expected two or more")
-        self.classes, self.size, self.channels = list(classes), data.size, data.channels
+        self.classes, self.size = list(classes), data.size
+        self.channels: int = data.channels
         self.images, self.held_out_images = len(train), 0 if held_out is None else len(held_out)
         seen = data.model_dump(mode="json", include={"size", "channels", "crop_of", "view", "held_out", "seed"})
         self.digest = content_digest(seen | {"content": content})
@@ -244,7 +245,8 @@ class StoredSource:
         rank: int | None,
         world_size: int | None,
     ) -> StoredLoader:
-        some = pictures.first(at_most(limit, len(pictures)))
+        count = at_most(limit, len(pictures))
+        some = pictures if count == len(pictures) else pictures.first(count)
         batches = EpochBatches(
             len(some), global_batch_size=batch_size, shuffle_seed=None, rank=rank, world_size=world_size
         )
@@ -361,24 +363,20 @@ class StoredLoader:
                     self._corrupt.leave_out(batch, broken, stand_in=self._random)
                 self._batch_samples = batches.batch_samples(batches.position)
                 batches.advance()
-                images, labels = (
-                    tensor.to(self.device, non_blocking=True) for tensor in (batch.images, batch.labels)
-                )
+                images, labels = (tensor.to(self.device, non_blocking=True) for tensor in (batch.images, batch.labels))
                 self._timer.receive(len(labels), seconds / self._threads)
                 yield images, labels
             self._timer.end()
             batches.end(epoch)
-            self._corrupt.report()
         finally:
             for future in pending:
                 future.cancel()
             reader.shutdown(wait=True)
             reading.close()
             decoders.shutdown(wait=True)
+            self._corrupt.report()  # of an epoch that is left early too
 
-    def _begin_batch(
-        self, reading: Iterator[list[Piece]], decoders: ThreadPoolExecutor, epoch: int
-    ) -> _Batch:
+    def _begin_batch(self, reading: Iterator[list[Piece]], decoders: ThreadPoolExecutor, epoch: int) -> _Batch:
         pieces, pinned = next(reading), self.device.type == "cuda"
         images = torch.empty((len(pieces), *self._shape), dtype=torch.uint8, pin_memory=pinned)
         labels = torch.tensor([piece.label for piece in pieces], dtype=torch.int64)
@@ -396,7 +394,7 @@ class StoredLoader:
             try:
                 image = decoded(content, len(row))
                 if self._random:
-                    row[:] = self._framing.random(image, (self._seed, piece.index, epoch, piece.repeat))
+                    row[:] = self._framing.random(image, (self._seed, piece.number, epoch, piece.repeat))
                 else:
                     row[:] = self._framing.central(image)
             except Exception as error:  # decoders raise many kinds for damaged files

@@ -39,34 +39,41 @@ _ENTRIES = (
     "model_state_dict",
     "model",
 )
-# What a wrapper puts before the names of its network's weights: DistributedDataParallel, torch.compile, Lightning, DINO.
+# What DistributedDataParallel, torch.compile, Lightning and DINO put before the names of a network's weights.
 _WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
-# The models that are looked through where a file does not say which is its own.
-_COMMON = (
-    "deit_tiny_patch16_224",
-    "deit_small_patch16_224",
-    "deit_base_patch16_224",
-    "vit_large_patch16_224",
-    "vit_small_patch32_224",
-    "vit_base_patch32_224",
-    "vit_base_patch8_224",
-    "deit_tiny_distilled_patch16_224",
-    "deit_small_distilled_patch16_224",
-    "deit_base_distilled_patch16_224",
-    "swin_tiny_patch4_window7_224",
-    "swin_small_patch4_window7_224",
-    "swin_base_patch4_window7_224",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "resnet152",
-    "resnext50_32x4d",
-    "wide_resnet50_2",
-    "densenet121",
-    "convnext_tiny",
-    "convnext_base",
-)
+# The models that are looked through where a file does not say which is its own, by a name that their weights have.
+_COMMON = {
+    "cls_token": (
+        "deit_tiny_patch16_224",
+        "deit_small_patch16_224",
+        "deit_base_patch16_224",
+        "vit_large_patch16_224",
+        "vit_small_patch32_224",
+        "vit_base_patch32_224",
+        "vit_base_patch8_224",
+    ),
+    "dist_token": (
+        "deit_tiny_distilled_patch16_224",
+        "deit_small_distilled_patch16_224",
+        "deit_base_distilled_patch16_224",
+    ),
+    "layers.0.blocks.0.norm1.weight": (
+        "swin_tiny_patch4_window7_224",
+        "swin_small_patch4_window7_224",
+        "swin_base_patch4_window7_224",
+    ),
+    "layer1.0.conv1.weight": (
+        "resnet18",
+        "resnet34",
+        "resnet50",
+        "resnet101",
+        "resnet152",
+        "resnext50_32x4d",
+        "wide_resnet50_2",
+    ),
+    "features.conv0.weight": ("densenet121",),
+    "stages.0.blocks.0.conv_dw.weight": ("convnext_tiny", "convnext_base"),
+}
 # Head, first convolution and position embeddings may have other shapes; so much of the rest must have the model's own.
 _ALIKE = 0.9
 
@@ -232,8 +239,9 @@ def _contents(file: Path) -> tuple[State, dict[str, Any]]:
         checkpoint = _checkpoint(file)
         state = _state(checkpoint, file)
         if isinstance(checkpoint, dict):
-            names = (checkpoint.get("arch"), getattr(checkpoint.get("args"), "model", None))
-            said = {"model": name for name in names if isinstance(name, str) and timm.is_model(name)}
+            names = (getattr(checkpoint.get("args"), "model", None), checkpoint.get("arch"))
+            model = next((name for name in names if isinstance(name, str) and timm.is_model(name)), None)
+            said = {"model": model} if model else {}
     return state, said or _folder_says(file.parent)
 
 
@@ -282,7 +290,9 @@ def _state(checkpoint: Any, file: Path) -> State:
     state = {k: v for k, v in held.items() if isinstance(v, torch.Tensor)} if isinstance(held, Mapping) else {}
     if not state:
         keys = ", ".join(map(str, held)) if isinstance(held, Mapping) else type(held).__name__
-        raise ValueError(f"{file} holds no weights ({keys[:100]}); expected them at its top or in {', '.join(_ENTRIES)}")
+        raise ValueError(
+            f"{file} holds no weights ({keys[:100]}); expected them at its top or in {', '.join(_ENTRIES)}"
+        )
     return _unwrapped(state)
 
 
@@ -363,8 +373,9 @@ def _created(info: WeightsInfo, source: object, pretrained: bool = False) -> tor
         if pretrained:
             raise OSError(f"{source}: timm has or gets no such weights: {reason}") from None
         shape = (info.channels, info.size, info.size)
+        options = f" with options {info.options}" if info.options else ""
         raise ValueError(
-            f"model {info.model!r} does not take images of {shape} (channels, height, width) and {info.options}: {reason}"
+            f"model {info.model!r}{options} does not take images of {shape} (channels, height, width): {reason}"
         ) from None
 
 
@@ -421,8 +432,9 @@ def _likest(state: State, source: object) -> str:
 def _alike(state: State) -> list[str]:
     """The common models nearly all of whose names and shapes these are, the likest first."""
     found = set(_shapes_of(state).items())
-    shares = {model: len(found & _shapes(model)) / max(len(found), len(_shapes(model))) for model in _COMMON}
-    return sorted((model for model in _COMMON if shares[model] >= _ALIKE), key=lambda model: -shares[model])
+    near = [model for name, models in _COMMON.items() if name in state for model in models]
+    shares = {model: len(found & _shapes(model)) / max(len(found), len(_shapes(model))) for model in near}
+    return sorted((model for model in near if shares[model] >= _ALIKE), key=lambda model: -shares[model])
 
 
 @functools.cache
