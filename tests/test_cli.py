@@ -36,6 +36,7 @@ COMMANDS = (
     "pretrain",
     "recipes",
     "finetune",
+    "inspect",
     "demo",
     "publish",
     "pull",

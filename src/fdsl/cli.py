@@ -913,6 +913,62 @@ def show_recipes(
         print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+@app.command("inspect")
+def inspect_run(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|FILE|timm:NAME",
+            help="A run's folder, a file of weights, or timm's own; scratch:NAME is an untrained one.",
+            show_default=False,
+        ),
+    ],
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="A folder or a file of pictures, or a catalog to draw; give it again for more.",
+            show_default="the run's own data, else random noise",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder, new or empty.", show_default="inspect-NAME", file_okay=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="timm's name, of a file that does not say it.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look into a network: filters, position embeddings, attention.
+
+    Draws first-layer filters and their principal components, the similarity of
+    position embeddings, the mean attention distance of each head and attention
+    maps over pictures, as PNG files and in report.html, which is one file for
+    any browser. A ResNet has filters only.
+
+    Example: fdsl inspect runs/deit --images photos --out inspect-deit
+    """
+    output = out or Path(f"inspect-{Path(source.rpartition(':')[2]).resolve().stem}")
+    _require_new(output, empty_folder=True)
+    from fdsl.analysis.report import PAGE, inspect_network
+
+    with contextlib.redirect_stdout(sys.stderr), _progress_bar() as progress:
+        report = inspect_network(source, images or (), output=output, model=model, progress=progress)
+    if as_json:
+        print(json.dumps(report))
+        return
+    layer, distance, maps = (report[name] for name in ("first_layer", "attention_distance", "attention_maps"))
+    figures = {
+        "model": report["model"],
+        "parameters": report["parameters"],
+        "pictures": maps and f"{maps['count']}: {maps['pictures']}",
+        "first layer": layer and f"{layer['module']}, {' x '.join(map(str, layer['shape']))}",
+        "mean attention distance": distance and " ".join(f"{pixels:.0f}" for pixels in distance["by_layer"]),
+        "out": str(output / PAGE),
+    }
+    _print_figures({name: value for name, value in figures.items() if value}, as_json)
+
+
 @app.command()
 def finetune(
     source: Annotated[
