@@ -36,7 +36,7 @@ class Runs:
         self.pretrained.append((output.name, resume))
         self.recipes.append(recipe)
         output.mkdir(parents=True, exist_ok=True)
-        (output / "log.csv").touch()
+        (output / "log.csv").write_text("step,loss\n10,3.0\n20,2.5\n")
         if self.interrupt_in and self.interrupt_in in output.name:
             raise KeyboardInterrupt
         # An accuracy that tells points and seed.
@@ -88,8 +88,8 @@ def test_the_table_has_means_over_seeds(runs: Runs, tmp_path: Path) -> None:
     report = run(tmp_path, POINTS)
     # Two seeds, 0.2 apart: a standard error of 0.1, times 12.706 for one degree of freedom.
     assert [(entry.levels, round(entry.mean, 9), round(entry.interval, 4)) for entry in report.entries] == [
-        ({"data.points": "10,000"}, 0.2, 1.2706),
-        ({"data.points": "50,000"}, 0.6, 1.2706),
+        ({"data.points": "10000"}, 0.2, 1.2706),
+        ({"data.points": "50000"}, 0.6, 1.2706),
     ]
     assert table(report) == (
         ["points", "held out accuracy (%)"],
@@ -100,7 +100,7 @@ def test_the_table_has_means_over_seeds(runs: Runs, tmp_path: Path) -> None:
         "| points | held out accuracy (%) |\n| --- | --: |\n| 10,000 | 20.0 ± 127.1 |" in (out / "table.md").read_text()
     )
     rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
-    assert (rows[1]["data.points"], rows[1]["held_out_accuracy"], rows[1]["values"]) == ("50,000", "0.6", "0.5 0.7")
+    assert (rows[1]["data.points"], rows[1]["held_out_accuracy"], rows[1]["values"]) == ("50000", "0.6", "0.5 0.7")
     assert json.loads((out / "results.json").read_text())["entries"][0]["values"] == pytest.approx([0.1, 0.3])
     assert (out / "plot.png").read_bytes().startswith(b"\x89PNG")
     assert {folder.name for folder in (out / "cells").iterdir()} == {
@@ -164,7 +164,7 @@ def test_settings_that_change_together(runs: Runs, tmp_path: Path) -> None:
         "picture": [{"name": "small", "data.size": 32, "data.points": 1000}, {"data.size": 64, "data.points": 4000}]
     }
     report = run(tmp_path, {"recipe": "tiny-resnet", "vary": vary})
-    assert [entry.levels for entry in report.entries] == [{"picture": "small"}, {"picture": "64, 4,000"}]
+    assert [entry.levels for entry in report.entries] == [{"picture": "small"}, {"picture": "64, 4000"}]
     assert [(recipe.data.size, recipe.data.points) for recipe in runs.recipes] == [(32, 1000), (64, 4000)]
 
 
@@ -227,7 +227,7 @@ def test_a_dry_run_says_what_each_cell_takes(runs: Runs, tmp_path: Path) -> None
         ({"vary": {"dat.points": [1, 2]}}, r"no setting 'dat\.points': dat \(did you mean data\?\)"),
         ({"vary": {"data.points": 5}}, r"vary: data\.points is 5; expected a list"),
         ({"vary": {"data.points": []}}, r"vary: data\.points is \[\]; expected a list"),
-        ({"vary": {"data.points": [1000, 1000]}}, r"vary: data\.points has two levels called 1,000"),
+        ({"vary": {"data.points": [1000, 1000]}}, r"vary: data\.points has two levels called 1000"),
         ({"vary": {"points": [1000, 2000]}}, "vary: points has 1000; expected mappings of settings"),
         ({"vary": {"data.points": ["many"]}}, r"data\.points.* is 'many'"),
         ({"vary": {}}, "vary is missing"),

@@ -1188,7 +1188,9 @@ def _print_table(heading: list[str], rows: list[list[str]], title: str = "") -> 
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=title or None)
+    if title:
+        print(title)
+    table = Table()
     for name in heading:
         numbers = all(row[heading.index(name)][:1] in "0123456789–-" for row in rows)
         table.add_column(name, justify="right" if numbers else "left")

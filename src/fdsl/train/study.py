@@ -15,8 +15,9 @@ from pathlib import Path
 from fdsl.train.finetuning import finetune  # first: it names what is missing
 from fdsl.train.pretraining import pretrain
 from fdsl.train.run_folder import LOG, REPORT
-from fdsl.train.study_files import Cell, Settings, Study, study_named
-from fdsl.train.study_tables import StudyReport, plot, report_of, write_tables
+from fdsl.train.study_files import Cell, Settings, Study, is_seed, study_named
+from fdsl.train.study_plots import plot
+from fdsl.train.study_tables import StudyReport, report_of, shown, write_tables
 
 # isort: split
 from rich.progress import Progress
@@ -119,9 +120,9 @@ def study(
     """Runs the cells of a study that are not done, and writes its table.
 
     `output` gets `runs/` (pre-training; cells that differ in fine-tuning share one), `cells/NAME/result.json`,
-    `catalogs/`, and after each cell `results.json`, `table.csv` and `table.md`; at the end, where an axis is of
-    numbers, `plot.png`. The same call goes on with what was interrupted: a cell that is done is not run again, and
-    pre-training continues from its checkpoint. A study may be given more levels meanwhile.
+    `catalogs/`, and after each cell `results.json`, `table.csv` and `table.md`; at the end `plot.png`, where
+    there is something to draw. The same call goes on with what was interrupted: a cell that is done is not run again,
+    and pre-training continues from its checkpoint. A study may be given more levels meanwhile.
 
     Args:
         source: one of `study_names()`, or a file; see `study_named`.
@@ -161,7 +162,7 @@ def study(
             report = report_of(what, results)
             write_tables(report, folder)
             bars.advance(task)
-        plot(report, what, folder / "plot.png")
+        plot(report, what, _logs(what, folder), folder / "plot.png")
     return report
 
 
@@ -265,6 +266,17 @@ def _catalog(cell: Cell, folder: Path) -> str | None:
         file.parent.mkdir(exist_ok=True)
         fdsl.search(**settings).save(file)
     return str(file)
+
+
+def _logs(what: Study, folder: Path) -> dict[str, list[Path]]:
+    """The logs of pre-training, by what is varied in it beside seeds."""
+    found: dict[str, list[Path]] = {}
+    for cell in what.cells:
+        name = ", ".join(shown(cell.levels[axis]) for axis in cell.pretraining if not is_seed(axis))
+        log = folder / "runs" / cell.run / LOG
+        if not cell.settings["from"] and log not in found.setdefault(name, []):
+            found[name].append(log)
+    return {name: logs for name, logs in found.items() if logs}
 
 
 def _length(cell: Cell) -> tuple[int | None, int | None]:

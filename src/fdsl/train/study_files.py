@@ -187,9 +187,9 @@ def _read(said: Settings, text: str) -> Study:
         _check_key(key)
     rows, columns = _axes_of(said, axes, "rows"), _axes_of(said, axes, "columns")
     if not rows:
-        rows = tuple(axis for axis in axes if axis not in columns and not _is_seed(axis))
+        rows = tuple(axis for axis in axes if axis not in columns and not is_seed(axis))
     for axis in axes:
-        if axis not in (*rows, *columns) and not _is_seed(axis):
+        if axis not in (*rows, *columns) and not is_seed(axis):
             raise ValueError(f"{axis} is varied, and neither in rows nor in columns; expected it in one of them")
     finetuned = any(key.startswith("finetune.") for key in settings)
     measure = said.get("measure") or ("accuracy" if finetuned else "held_out_accuracy")
@@ -282,15 +282,18 @@ def _near(name: Any, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _is_seed(axis: str) -> bool:
+def is_seed(axis: str) -> bool:
+    """Whether what is varied is a seed, over which a table takes means.
+
+    >>> is_seed("training.seed")
+    True
+    """
     return axis.rpartition(".")[2] == "seed"
 
 
 def _text(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "none"}[value]
-    if isinstance(value, (int, float)):
-        return f"{value:,}"
     return value if isinstance(value, str) else json.dumps(value)
 
 
@@ -300,7 +303,7 @@ def _folder_name(levels: Mapping[str, str], axes: Sequence[str]) -> str:
     parts = []
     for axis in axes:
         short = axis.rpartition(".")[2]
-        parts.append(f"{short if last.count(short) == 1 else axis}={levels[axis].replace(',', '')}")
+        parts.append(f"{short if last.count(short) == 1 else axis}={levels[axis]}")
     name = ",".join(parts) or "all"
     plain = re.sub(r"[^\w=.,+-]+", "-", name)
     # Else two levels might have one folder, or its name be too long for a file system.

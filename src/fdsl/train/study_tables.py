@@ -94,22 +94,45 @@ def table(report: StudyReport) -> tuple[list[str], list[list[str]]]:
         row = tuple(entry.levels[axis] for axis in report.rows)
         rows.setdefault(row, {})[tuple(entry.levels[axis] for axis in report.columns)] = entry
     places = list(next(iter(rows.values())))
-    unit = " (%)" if _is_share(report.measure) else ""
-    heading = [axis.rpartition(".")[2].replace("_", " ") for axis in report.rows]
-    heading += [", ".join(place) or f"{report.measure.replace('_', ' ')}{unit}" for place in places]
+    unit = " (%)" if is_share(report.measure) else ""
+    heading = [heading_of(axis) for axis in report.rows]
+    heading += [", ".join(map(shown, place)) or f"{heading_of(report.measure)}{unit}" for place in places]
     return heading, [
-        [*row, *(_figure(found[place], report.measure) for place in places)] for row, found in rows.items()
+        [*map(shown, row), *(_figure(found[place], report.measure) for place in places)] for row, found in rows.items()
     ]
 
 
-def _is_share(measure: str) -> bool:
+def heading_of(name: str) -> str:
+    """What a table calls an axis or a measure.
+
+    >>> heading_of("finetune.few_shot")
+    'few shot'
+    """
+    return name.rpartition(".")[2].replace("_", " ")
+
+
+def shown(text: str) -> str:
+    """A level as people read it.
+
+    >>> shown("10000")
+    '10,000'
+    """
+    return f"{int(text):,}" if text.isdecimal() else text
+
+
+def is_share(measure: str) -> bool:
+    """Whether a figure is a share, which is shown in percent.
+
+    >>> is_share("held_out_accuracy")
+    True
+    """
     return measure.endswith("accuracy")
 
 
 def _figure(entry: Entry, measure: str) -> str:
     if entry.mean is None:
         return "–"
-    factor, digits = (100, 1) if _is_share(measure) else (1, 3)
+    factor, digits = (100, 1) if is_share(measure) else (1, 3)
     text = f"{factor * entry.mean:.{digits}f}"
     return text if entry.interval is None else f"{text} ± {factor * entry.interval:.{digits}f}"
 
@@ -122,9 +145,9 @@ def write_tables(report: StudyReport, folder: Path) -> None:
     heading, rows = table(report)
     lines = [heading, ["---"] * len(report.rows) + ["--:"] * (len(heading) - len(report.rows)), *rows]
     markdown = "".join(f"| {' | '.join(line)} |\n" for line in lines)
-    unit = ", %" if _is_share(report.measure) else ""
+    unit = ", %" if is_share(report.measure) else ""
     source = f"Source: {report.source}\n\n" if report.source else ""
-    note = f"{report.measure.replace('_', ' ')}{unit}; ±: half of the 95 % interval over seeds"
+    note = f"{heading_of(report.measure)}{unit}; ±: half of the 95 % interval over seeds"
     texts = {
         RESULTS: json.dumps(asdict(report), indent=2) + "\n",
         "table.md": f"# {report.title or 'Study'}\n\n{source}{markdown}\n{note}\n",
@@ -145,52 +168,3 @@ def _csv(report: StudyReport) -> str:
         figures = ["" if figure is None else f"{figure:.6g}" for figure in (entry.mean, entry.interval)]
         writer.writerow([*(entry.levels[axis] for axis in axes), *figures, len(entry.values), values])
     return text.getvalue()
-
-
-def _numbers(what: Study, axis: str) -> dict[str, float]:
-    """The number of each level, where all of an axis are numbers and there are at least two."""
-    values = {level.text: level.settings.get(axis) for level in what.axes[axis]}
-    numbers = {text: v for text, v in values.items() if isinstance(v, (int, float)) and not isinstance(v, bool)}
-    return numbers if len(values) == len(numbers) > 1 else {}
-
-
-def plot(report: StudyReport, what: Study, image: Path) -> None:
-    """Draws the measure over the first axis of numbers, a line for each combination of the others; else nothing.
-
-    >>> plot(report, study, Path("plot.png"))  # doctest: +SKIP
-    """
-    axis = next((axis for axis in (*report.rows, *report.columns) if _numbers(what, axis)), None)
-    if axis is None:
-        return
-    numbers = _numbers(what, axis)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    others = [name for name in (*report.rows, *report.columns) if name != axis]
-    lines: dict[str, list[tuple[float, float, float]]] = {}
-    factor = 100 if _is_share(report.measure) else 1
-    for entry in report.entries:
-        if entry.mean is not None:
-            point = (numbers[entry.levels[axis]], factor * entry.mean, factor * (entry.interval or 0))
-            lines.setdefault(", ".join(entry.levels[name] for name in others), []).append(point)
-    figure = Figure(figsize=(6, 4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    panel = figure.subplots()
-    for name, points in lines.items():
-        x, y, error = zip(*sorted(points), strict=True)
-        panel.errorbar(x, y, error, marker="o", markersize=5, linewidth=1.5, capsize=3, label=name)
-    unit = " (%)" if factor == 100 else ""
-    panel.set(xlabel=axis.rpartition(".")[2].replace("_", " "), ylabel=f"{report.measure.replace('_', ' ')}{unit}")
-    if report.title:
-        panel.set_title(report.title, fontsize=10, loc="left", wrap=True)
-    if min(numbers.values()) > 0 and max(numbers.values()) >= 8 * min(numbers.values()):
-        panel.set_xscale("log")
-    panel.set_xticks(sorted(numbers.values()), [f"{number:,}" for number in sorted(numbers.values())])
-    panel.minorticks_off()
-    panel.spines[["top", "right"]].set_visible(False)
-    panel.grid(axis="y", color="#e5e5e5", linewidth=0.8)
-    panel.set_axisbelow(True)
-    if len(lines) > 1:
-        panel.legend(frameon=False)
-    with whole_or_nothing(image) as temporary:
-        figure.savefig(temporary, format="png")
