@@ -30,8 +30,8 @@ STREAMED, STORED, SCRATCH = "streamed", "stored", "scratch"
 VIEW = fdsl.RandomView(scale=(0.4, 1.0), flip=0.0)
 EXAMPLE = """\
 examples:
-  python benchmarks/learning.py --pictures docs/pictures           # 20 minutes on two cores
-  python benchmarks/learning.py --categories 10 --epochs 2 --seeds 2 --tune-steps 10 --output try.json     # to try it out
+  python benchmarks/learning.py --pictures docs/pictures  # 20 minutes on two cores
+  python benchmarks/learning.py --categories 10 --epochs 2 --seeds 2 --tune-steps 10 --output try.json  # a try
 """
 
 
