@@ -85,6 +85,8 @@ def draw_similarities(cosines: Array) -> Figure:
     Args:
         cosines: float32 (rows, columns, rows, columns), of `similarities`.
     """
+    import matplotlib
+
     rows, columns, _, _ = cosines.shape
     grid = np.full((rows, rows + 1, columns, columns + 1), np.nan, np.float32)
     grid[:, :rows, :, :columns] = cosines.transpose(0, 2, 1, 3)
@@ -93,7 +95,8 @@ def draw_similarities(cosines: Array) -> Figure:
         drawn = figure(1.1 * side, side * rows / columns)
         axes = drawn.subplots()
         flat = grid.reshape(rows * (rows + 1), -1)[:-1, :-1]
-        shown = axes.imshow(flat, cmap="viridis", vmin=-1, vmax=1, interpolation="nearest")
+        colors = matplotlib.colormaps["viridis"].resampled(64)  # more would make a large grid a large file
+        shown = axes.imshow(flat, cmap=colors, vmin=-1, vmax=1, interpolation="nearest")
         for axis, count in ((axes.xaxis, columns), (axes.yaxis, rows)):
             every = -(-count // 16)
             numbers = range(0, count, every)

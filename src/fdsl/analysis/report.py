@@ -129,7 +129,9 @@ def _run(folder: Path) -> tuple[dict[str, Any], Any]:
     if (folder / REPORT).is_file():
         written = json.loads((folder / REPORT).read_text())
         said |= {name: written[name] for name in ("steps", "held_out_accuracy") if written.get(name) is not None}
-    return {name: value for name, value in said.items() if value}, recipe.data
+    source = folder / recipe.data.source  # a published folder brings its catalog
+    data = recipe.data.model_copy(update={"source": str(source)}) if source.is_file() else recipe.data
+    return {name: value for name, value in said.items() if value}, data
 
 
 def _first_layer(network: Any) -> list[Panel]:
