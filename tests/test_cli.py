@@ -37,6 +37,9 @@ COMMANDS = (
     "recipes",
     "finetune",
     "demo",
+    "publish",
+    "pull",
+    "study",
 )
 SMALL = ("--size", "32", "--points", "1000")
 

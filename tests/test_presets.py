@@ -234,7 +234,7 @@ def test_a_file_system_without_locks_costs_a_warning(monkeypatch: pytest.MonkeyP
         ({"FDSL_CACHE": "", "HOME": "/h"}, "/h/.cache/fdsl"),
     ],
 )
-def test_thecache_folder_follows_the_environment(
+def test_the_cache_folder_follows_the_environment(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], folder: str
 ) -> None:
     for name in ("FDSL_CACHE", "XDG_CACHE_HOME", "HOME"):

@@ -1035,6 +1035,116 @@ def demo(
         print(json.dumps(report))
 
 
+@app.command()
+def publish(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run's folder; or a catalog, by its name or file.", show_default=False),
+    ],
+    dest: Annotated[str, typer.Argument(help="A folder, such as hub/NAME, or hf:OWNER/NAME.", show_default=False)],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace what was published under that name before.")
+    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository on Hugging Face private.")] = False,
+    license: Annotated[str, typer.Option(help="Of what is published, as Hugging Face spells it.")] = "apache-2.0",
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="A folder of PNG files to show, such as that of fdsl inspect.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a run's weights, recipe, catalog, figures and card into a folder or on Hugging Face.
+
+    timm loads it: timm.create_model("local-dir:hub/NAME", pretrained=True), or
+    "hf-hub:OWNER/NAME". The token is that of `hf auth login`.
+
+    Example: fdsl publish runs/deit hub/deit-tiny-fractaldb
+    Example: fdsl publish catalog.safetensors hf:OWNER/fractals
+    """
+    from fdsl.hub import publish as put
+
+    found = put(source, dest, replace=replace, private=private, license=license, figures=figures)
+    _print_figures(asdict(found) if as_json else asdict(found) | {"files": ", ".join(found.files)}, as_json)
+
+
+@app.command()
+def pull(
+    source: Annotated[
+        str,
+        typer.Argument(help="A published folder, or hf:OWNER/NAME, also hf:OWNER/NAME@REVISION.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A new or empty folder.", show_default="one in FDSL_CACHE, else ~/.cache/fdsl"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring here what was published, check it against its digests, and print where it is.
+
+    Example: fdsl pull hf:OWNER/NAME --out models/NAME
+    Example: fdsl finetune --from $(fdsl pull hub/NAME) --data cifar10
+    """
+    from fdsl.hub import pull as bring
+
+    folder = bring(source, out)
+    print(json.dumps({"out": str(folder)}) if as_json else folder)
+
+
+@app.command()
+def study(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="A YAML file, or the name of a study.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The study's folder; it goes on there.", show_default="runs/NAME", file_okay=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what each cell takes, and run none.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Pre-train and fine-tune a grid of settings, and put the results into one table.
+
+    The studies of the package, each at the published size and, with -small, at one
+    for a processor: categories, color, contours, drawing, families, freezing, points.
+
+    Example: fdsl study points-small --out runs/points-small
+    Example: fdsl study my-study.yaml --dry-run
+    """
+    folder = out or Path("runs", Path(source).stem)
+    from fdsl.train import study as studies
+    from fdsl.train.study_tables import table
+
+    if dry_run:
+        planned = studies.plan(source, folder)
+        if as_json:
+            print(json.dumps([asdict(cell) for cell in planned]))
+        else:
+            _print_table(*studies.plan_table(planned))
+        return
+    with contextlib.redirect_stdout(sys.stderr):  # the report alone goes to stdout
+        report = studies.study(source, output=folder, device=device, progress=sys.stderr.isatty())
+    if as_json:
+        print(json.dumps(asdict(report) | {"out": str(folder)}))
+        return
+    heading, rows = table(report)
+    _print_table(heading, rows, report.title)
+    print(folder)
+
+
+def _print_table(heading: list[str], rows: list[list[str]], title: str = "") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None)
+    for name in heading:
+        numbers = all(row[heading.index(name)][:1] in "0123456789–-" for row in rows)
+        table.add_column(name, justify="right" if numbers else "left")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
 def _open(source: str, variation: float | None, progress: Progress, few: int = 100) -> fdsl.Catalog:
     """The catalog of that name or path, or `few` categories of the family of that name (of a grid, a few more)."""
     if not has_family(source):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from rich.table import Table
 
 import fdsl
 from fdsl.engines import cpu
+from fdsl.train.curves import draw_curves
 from fdsl.train.progress import progress_bars, reports_to
 
 _MODEL = "resnet10t"
@@ -90,8 +90,20 @@ def _run(folder: Path, seconds: float, progress: bool, began: float) -> dict[str
         engine_speed = _engine_speed(train, lambda done: show("drawing alone", round(100 * done), 100))
         recipe = Recipe(
             title="the demo: 100 categories for the time there is",
-            # About a third of a picture's pixels are hit, at half of full brightness.
-            data=Data(mean=(0.2,), std=(0.5,)),
+            data=Data(
+                source="catalog.safetensors",  # beside it, at the end
+                instances=(_INSTANCES.start, _INSTANCES.stop, _INSTANCES.step),
+                held_out=0.1,
+                size=_SPEC.size,
+                points=_SPEC.points,
+                draw=_SPEC.draw,
+                color=_SPEC.color,
+                pad=_SPEC.pad,
+                channels=1,
+                # About a third of a picture's pixels are hit, at half of full brightness.
+                mean=(0.2,),
+                std=(0.5,),
+            ),
             model=Model(name=_MODEL),
             optimizer=Optimizer(learning_rate=3e-3, clip_norm=1.0),
             schedule=Schedule(seconds=seconds, warmup_share=0.05),
@@ -104,7 +116,7 @@ def _run(folder: Path, seconds: float, progress: bool, began: float) -> dict[str
 
         shown = fdsl.Dataset(catalog, _INSTANCES, replace(_SPEC, size=128))  # as training sees them, larger
         contact_sheet(shown, categories=10, instances=8).save(folder / "contact_sheet.png")
-        _draw_curves(folder / LOG, folder / "curves.png")
+        draw_curves(folder / LOG, folder / "curves.png", chance=1 / _CATEGORIES)
         catalog.save(folder / "catalog.safetensors")
     report = asdict(trained) | {
         "engine_images_per_s": round(engine_speed, 1),
@@ -135,30 +147,6 @@ def _engine_speed(dataset: fdsl.Dataset, show: Callable[[float], None]) -> float
         images += len(dataset.batch(generator.integers(0, len(dataset), 1024))[1])
         show(min(1.0, (time.perf_counter() - began) / _ENGINE_SECONDS))
     return images / elapsed
-
-
-def _draw_curves(log: Path, image: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with log.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2)
-    for panel, column, factor, label, style in (
-        (panels[0], "loss", 1, "training loss (nats)", "-"),
-        (panels[1], "held_out_accuracy", 100, "held-out accuracy (%)", "o-"),
-    ):
-        points = [(int(row["step"]), factor * float(row[column])) for row in rows if row[column]]
-        panel.plot(*zip(*points, strict=True), style, color="#2a6f97", markersize=4, linewidth=1.5)
-        panel.set(xlabel="step", ylabel=label, xlim=(0, None), ylim=(0, 100 if factor == 100 else None))
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(axis="y", color="#e5e5e5", linewidth=0.8)
-        panel.set_axisbelow(True)
-    panels[1].axhline(100 / _CATEGORIES, color="#999999", linewidth=1, linestyle="--")
-    panels[1].text(points[-1][0], 100 / _CATEGORIES + 1, "chance", color="#777777", horizontalalignment="right")
-    figure.savefig(image)
 
 
 def _print(report: dict[str, Any], folder: Path) -> None:

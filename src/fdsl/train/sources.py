@@ -160,7 +160,7 @@ def _drawn(data: Data, progress: Progress | None) -> DrawnSource:
     spec = RenderSpec(
         data.size, data.points, data.draw, data.color, data.channels, data.pad, data.fit, view, data.options
     )
-    dataset = Dataset(fdsl.catalog(data.source, progress=progress), data.instances, spec, data.seed)
+    dataset = Dataset(fdsl.catalog(data.source, progress=progress), data.instance_numbers, spec, data.seed)
     if not data.held_out:
         return DrawnSource(dataset, repeats=data.repeats)
     return DrawnSource(*dataset.split(round(1 - data.held_out, 12)), repeats=data.repeats)
