@@ -13,6 +13,7 @@ pytest.importorskip("timm")
 pytest.importorskip("sklearn")
 import timm
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from fdsl.cli import app
@@ -187,6 +188,20 @@ def test_few_pictures_of_a_class(finetune: Finetune) -> None:
     assert (report.train_images, report.few_shot) == (30, 3)
     assert len(set(report.results[0].accuracies)) > 1  # the seed chooses the pictures
     assert report.results[0].interval == "seeds"
+
+
+def test_corrupt_pictures_are_named_and_left_out_only_with_a_flag(finetune: Finetune, tmp_path: Path) -> None:
+    for number in range(12):
+        folder = tmp_path / "pictures" / ("train" if number < 8 else "val") / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (16, 16), 20 * number).save(folder / f"{number}.png")
+    (tmp_path / "pictures" / "train" / "a" / "0.png").write_bytes(b"no picture")
+    data = f"imagefolder:{tmp_path / 'pictures'}"
+    with pytest.raises(ValueError, match=r"0\.png"):
+        finetune(data=data, knn=1)
+    with pytest.warns(UserWarning, match=r"0\.png"):
+        report = finetune(data=data, knn=1, skip_corrupt=True)
+    assert report.test_images == 4
 
 
 def test_frozen_stages_are_not_trained(finetune: Finetune, run: Path, tmp_path: Path) -> None:

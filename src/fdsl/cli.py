@@ -1030,6 +1030,9 @@ def finetune(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
     devices: Annotated[int, typer.Option(min=1, help="Processes on this machine, each with a GPU.")] = 1,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave out picture files that cannot be decoded; they are named.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure weights on a dataset: fine-tuned, behind frozen stages, linear or k-NN.
@@ -1062,6 +1065,7 @@ def finetune(
             few_shot=few_shot,
             device=device,
             devices=devices,
+            skip_corrupt=skip_corrupt,
             progress=sys.stderr.isatty(),
         )
     if this_rank().rank == 0:

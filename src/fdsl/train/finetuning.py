@@ -9,7 +9,7 @@ import json
 import os
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from fdsl.train.intervals import images_interval, seeds_interval
 from fdsl.train.networks import device_named
 from fdsl.train.pretraining import pretrain
 from fdsl.train.progress import progress_bars, reports_to
-from fdsl.train.recipes import Model, Recipe, recipe_named
+from fdsl.train.recipes import Data, Model, Recipe, recipe_named
 from fdsl.train.sources import Source, open_source
 from fdsl.train.stored import StoredSource
 from fdsl.train.weights import WeightsInfo, file_of, info_of, network_from
@@ -153,6 +153,7 @@ def finetune(
     scratch: bool = False,
     device: str = "auto",
     devices: int = 1,
+    skip_corrupt: bool = False,
     progress: bool | Progress = True,
 ) -> FinetuneReport:
     """Measures the weights of each source on a dataset of real pictures: top-1 accuracy on its test pictures.
@@ -180,6 +181,7 @@ def finetune(
         scratch: compare with "scratch" too.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
         devices: processes on this machine that fine-tune, each with a GPU of its own.
+        skip_corrupt: leave out picture files that cannot be decoded, with a warning that names them.
         progress: show bars; or a Rich display to add them to.
 
     Linear and k-NN see pictures with the mean and std of the weights' pre-training; of weights that are fixed, without
@@ -204,8 +206,8 @@ def finetune(
     if rank.rank == 0 and folder.exists() and not all(map(_is_ours, folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty; expected a new or empty folder, or one of earlier results")
     with progress_bars(progress if rank.rank == 0 else False) as bars:
-        opened: dict[str, Source] = {}
-        entries = [_entry(name, names, model, data, recipe, set, opened, bars) for name in names]
+        open_pictures = functools.cache(functools.partial(_pictures, skip_corrupt, bars))
+        entries = [_entry(name, names, model, data, recipe, set, open_pictures) for name in names]
         for entry in entries:
             entry.check(method)
         runs = {(entry, seed): folder / entry.folder / f"seed-{seed}" for entry in entries for seed in seeds}
@@ -222,7 +224,7 @@ def finetune(
                     if method.frozen:
                         accuracy = entry.frozen(seed, method, where, bars)
                     else:
-                        accuracy = entry.fine_tuned(seed, method, run, device, devices, bars)
+                        accuracy = entry.fine_tuned(seed, method, run, bars, device, devices, skip_corrupt)
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(f"interrupted in {run}; the same call again goes on there") from None
                 done[entry, seed] = accuracy
@@ -328,7 +330,16 @@ class _Entry:
         }
         return dict(json.loads(json.dumps(settings)))
 
-    def fine_tuned(self, seed: int, method: _Method, output: Path, device: str, devices: int, bars: Progress) -> float:
+    def fine_tuned(
+        self,
+        seed: int,
+        method: _Method,
+        output: Path,
+        bars: Progress,
+        device: str,
+        devices: int,
+        skip_corrupt: bool,
+    ) -> float:
         pictures = self._training_pictures(method, seed)
         training = {"seed": seed, "held_out_images": pictures.held_out_images}
         if method.few_shot is not None:
@@ -345,6 +356,7 @@ class _Entry:
             resume=True,
             device=device,
             devices=devices,
+            skip_corrupt=skip_corrupt,
             progress=bars,
         )
         assert report.held_out_accuracy is not None
@@ -396,8 +408,7 @@ def _entry(
     data: str,
     recipe: str | os.PathLike[str] | None,
     overrides: Sequence[str],
-    opened: dict[str, Source],
-    bars: Progress,
+    open_pictures: Callable[[str], Source],
 ) -> _Entry:
     source = name
     if name == _SCRATCH:
@@ -426,10 +437,11 @@ def _entry(
         "model": Model(name=info.model, options=options | settings.model.options),
     }
     settings = Recipe.model_validate(settings.model_copy(update=update).model_dump())
-    key = settings.data.model_dump_json()
-    if key not in opened:
-        opened[key] = open_source(settings.data, progress=reports_to(bars))
-    return _Entry(name, source, info, settings, opened[key])
+    return _Entry(name, source, info, settings, open_pictures(settings.data.model_dump_json()))
+
+
+def _pictures(skip_corrupt: bool, bars: Progress, data: str) -> Source:
+    return open_source(Data.model_validate_json(data), progress=reports_to(bars), skip_corrupt=skip_corrupt)
 
 
 def _fitting(source: str, model: str | None) -> str | None:
