@@ -1058,7 +1058,10 @@ def publish(
     from fdsl.hub import publish as put
 
     found = put(source, dest, replace=replace, private=private, license=license, figures=figures)
-    _print_figures(asdict(found) if as_json else asdict(found) | {"files": ", ".join(found.files)}, as_json)
+    shown = asdict(found)
+    if not as_json:
+        shown |= {"files": ", ".join(found.files), "written": "yes" if found.written else "no, it was there"}
+    _print_figures(shown, as_json)
 
 
 @app.command()

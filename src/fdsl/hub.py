@@ -290,7 +290,9 @@ class _Run:
             recipe,
             self.info,
             report,
-            (self.preset or CATALOG, about["digest"]) if about else None,
+            (self.preset or f"a {about['family']} catalog of {about['categories']:,} categories", about["digest"])
+            if about
+            else None,
             _sha256(folder / WEIGHTS),
             place.name,
             place.where,

@@ -70,7 +70,8 @@ def plan(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> list
         steps, images = (None, None) if run is None else _length(cell)
         run_done = run is not None and (run in seen or (folder / "runs" / run / REPORT).is_file())
         seen.add(run)
-        speed = speeds.get(cell.recipe().model.name) if run else None
+        recipe = cell.recipe()
+        speed = speeds.get((recipe.model.name, recipe.data.size)) if run else None
         finetunes = len(cell.settings.get("finetune.seeds") or (0,)) if cell.group("finetune") else 0
         found.append(
             Planned(
@@ -294,11 +295,11 @@ def _length(cell: Cell) -> tuple[int | None, int | None]:
     return steps, steps * batch
 
 
-def _speeds(folder: Path) -> dict[str, float]:
-    """Images/s of the runs that are done, by model."""
+def _speeds(folder: Path) -> dict[tuple[str, int], float]:
+    """Images/s of the runs that are done, by model and pixels of a side."""
     found = {}
     for file in folder.glob(f"runs/*/{REPORT}"):
         with contextlib.suppress(ValueError, KeyError):
             report = json.loads(file.read_text())
-            found[report["model"]] = float(report["images_per_s"])
+            found[report["model"], report["recipe"]["data"]["size"]] = float(report["images_per_s"])
     return found
