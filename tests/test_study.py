@@ -209,9 +209,9 @@ def test_a_dry_run_says_what_each_cell_takes(runs: Runs, tmp_path: Path) -> None
     said["finetune"] = {"seeds": [0, 1, 2]}
     said["vary"] = {"finetune.data": ["digits", "cifar10"]}
     planned = studies.plan(study_file(tmp_path, said), tmp_path / "none")
-    assert [(cell.steps, cell.images, cell.finetunes, cell.run_done) for cell in planned] == [
-        (30, 90, 3, False),
-        (30, 90, 3, True),
+    assert [(cell.steps, cell.images, cell.finetunes, cell.run_state) for cell in planned] == [
+        (30, 90, 3, "to do"),
+        (30, 90, 3, "shared"),
     ]
 
 
@@ -292,7 +292,7 @@ def test_the_studies_of_the_package(name: str, tmp_path: Path) -> None:
     assert len(planned) > 1
     if name.endswith("-small"):
         assert name.removesuffix("-small") in study_names()
-        assert sum(cell.images or 0 for cell in planned if not cell.run_done) <= 500_000  # minutes
+        assert sum(cell.images or 0 for cell in planned if cell.run_state == "to do") <= 500_000  # minutes
 
 
 def test_a_real_study(tmp_path: Path) -> None:

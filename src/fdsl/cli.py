@@ -1138,7 +1138,7 @@ def _print_table(heading: list[str], rows: list[list[str]], title: str = "") -> 
     table = Table()
     for name in heading:
         numbers = all(row[heading.index(name)][:1] in "0123456789–-" for row in rows)
-        table.add_column(name, justify="right" if numbers else "left")
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)
