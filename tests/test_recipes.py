@@ -301,6 +301,16 @@ class TestCommand:
         assert json.loads(run("finetune-deit", "--json"))["schedule"]["epochs"] == 1000
 
 
+def test_instances_may_be_a_range(tmp_path: Path) -> None:
+    recipe = recipe_named("tiny-vit", ["data.instances=[0, 1000, 40]"])
+    assert recipe.data.instance_numbers == range(0, 1000, 40)
+    (tmp_path / "recipe.yaml").write_text(recipe.yaml())
+    assert recipe_named(tmp_path) == recipe
+    for bad in ("[5]", "[3, 3]", "0", "[0, 5, 0]", "-1", "[-2, 5]"):
+        with pytest.raises(ValueError, match=r"--set data.instances=.*: data: instances is .*; expected"):
+            recipe_named("tiny-vit", [f"data.instances={bad}"])
+
+
 @pytest.fixture(scope="module")
 def catalogs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A file of two categories of each family that recipes draw."""

@@ -480,12 +480,6 @@ class TestBadFolders:
         with pytest.raises(ValueError, match=r"held_out is 0.01 of 2 files, which leaves one part empty"):
             opened(f"imagefolder:{tmp_path}", held_out=0.01)
 
-    def test_views_that_do_not_go_together(self, exports: dict[str, str]) -> None:
-        with pytest.raises(ValueError, match=r"crop_of is 20 and view is .*; expected one of them"):
-            opened(exports["folder"], crop_of=20, view=View())
-        with pytest.raises(ValueError, match="crop_of is 8, smaller than size 16"):
-            opened(exports["folder"], crop_of=8).train(6, "cpu", seed=0)
-
     @pytest.fixture
     def damaged(self, tmp_path: Path) -> Path:
         """Twelve good pictures, and three files that are none: empty, cut short, and text."""
@@ -517,7 +511,8 @@ class TestBadFolders:
     def test_a_batch_without_any_picture(self, damaged: Path) -> None:
         for file in damaged.glob("*/0*.png"):
             file.write_bytes(b"")
-        with pytest.raises(ValueError, match=r"cannot be decoded .*, nor any other picture of its batch"):
+        nothing = pytest.raises(ValueError, match=r"cannot be decoded .*, nor any other picture of its batch")
+        with nothing, pytest.warns(UserWarning, match="left out"):
             next(iter(opened(f"imagefolder:{damaged}", skip_corrupt=True).train(5, "cpu", seed=0)))
 
     def test_a_file_that_is_gone_is_not_a_corrupt_one(self, tmp_path: Path) -> None:
@@ -563,6 +558,17 @@ class TestShards:
         assert images.shape == (12, 3, SIZE, SIZE)
         assert Counter(labels.tolist()) == {0: 4, 1: 4, 2: 4}
         assert len(list(tmp_path.iterdir())) == 2  # nothing is written beside them
+
+    def test_corrupt_pictures_in_shards(self, tmp_path: Path, picture: bytes) -> None:
+        members = {}
+        for number in range(8):
+            members |= {f"{number}.jpg": b"none" if number == 5 else picture, f"{number}.cls": b"%d" % (number % 2)}
+        write_shard(tmp_path / "s.tar", members)
+        with pytest.raises(ValueError, match=r"s\.tar: 5: cannot be decoded"):
+            keys(opened(f"shards:{tmp_path}").train(4, "cpu", seed=0))
+        source = opened(f"shards:{tmp_path}", skip_corrupt=True)
+        with pytest.warns(UserWarning, match=r"1 pictures cannot be decoded and were left out: .*s\.tar: 5"):
+            assert len(keys(source.train_as_measured(4, "cpu"))) == 7
 
     def test_raw_pixels(self, dataset: fdsl.Dataset, tmp_path: Path) -> None:
         export_dataset(dataset, tmp_path / "raw", "webdataset", encoding="raw", workers=1)
@@ -638,6 +644,12 @@ class TestShards:
         assert sorted(mixed) == list(range(10_000))
         moved = np.abs(np.array(mixed) - np.arange(10_000))
         assert moved.mean() > shards._SHUFFLED / 2
+
+
+@pytest.mark.parametrize("kind", ["shards:", "imagefolder:", "hf:"])
+def test_kinds_without_a_name(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"source is '{kind}'; expected a name after the colon"):
+        opened(kind)
 
 
 def test_names_that_are_nearly_one() -> None:

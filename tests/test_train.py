@@ -24,7 +24,7 @@ from fdsl.train import pretraining, processes
 from fdsl.train.networks import highest_rate
 from fdsl.train.recipes import recipe_named
 from fdsl.train.schedules import learning_rate
-from fdsl.train.sources import DrawnSource
+from fdsl.train.sources import DrawnSource, open_source
 from fdsl.train.weights import network_from
 
 HERE = Path(__file__).parent
@@ -385,12 +385,18 @@ class TestLoggers:
         (ours,) = csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines())
         assert (row["step"], float(row["loss"])) == ("10", pytest.approx(float(ours["loss"]), rel=1e-4))
 
-    def test_tensorboard_goes_on_in_a_resumed_run(self, pretrain: Pretrain, tmp_path: Path) -> None:
+    def test_tensorboard_goes_on_in_a_resumed_run(
+        self, pretrain: Pretrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         pytest.importorskip("tensorboardX")
-        for resume in (False, True):
-            pretrain(output=tmp_path / "run", loggers=["tensorboard"], resume=resume)
+        changes = {"schedule.steps": 20, "training.checkpoint_every": 5}
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, 15)
+            with pytest.raises(KeyboardInterrupt):
+                pretrain(changes, output=tmp_path / "run", loggers=["tensorboard"])
+        pretrain(changes, output=tmp_path / "run", loggers=["tensorboard"], resume=True)
         events = list((tmp_path / "run" / "tensorboard").glob("events*"))
-        assert b"learning_rate" in b"".join(file.read_bytes() for file in events)
+        assert [b"learning_rate" in file.read_bytes() for file in events] == [True, True]
 
     def test_what_is_not_there_is_named(
         self, pretrain: Pretrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -488,6 +494,8 @@ def test_demo(tmp_path: Path) -> None:
             image.load()
             assert min(image.size) > 300
     assert len(fdsl.Catalog.load(folder / "catalog.safetensors")) == 100
-    assert recipe_named(folder).schedule.seconds == 3
+    recipe = recipe_named(folder, set=[f"data.source={folder / 'catalog.safetensors'}"])
+    assert recipe.schedule.seconds == 3
+    assert open_source(recipe.data).digest == report["dataset"]
     assert len(network_from(folder)[1].classes) == 100
     assert [path.name for path in folder.parent.iterdir()] == ["demo"]

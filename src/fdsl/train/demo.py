@@ -92,6 +92,7 @@ def _run(folder: Path, seconds: float, progress: bool, began: float) -> dict[str
             title="the demo: 100 categories for the time there is",
             data=Data(
                 source="catalog.safetensors",  # beside it, at the end
+                instances=(_INSTANCES.start, _INSTANCES.stop, _INSTANCES.step),
                 held_out=0.1,
                 size=_SPEC.size,
                 points=_SPEC.points,

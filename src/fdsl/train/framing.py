@@ -48,9 +48,6 @@ class Framing:
     Args:
         data: its size, channels, crop_of and view.
 
-    Raises:
-        ValueError: crop_of is smaller than the size.
-
     >>> framing = Framing(Data(size=24, view=View()))
     >>> image = decoded(np.zeros((3, 40, 50), np.uint8), channels=3)
     >>> framing.random(image, key=(0, 7, 0, 0)).shape, framing.central(image).shape
@@ -58,8 +55,6 @@ class Framing:
     """
 
     def __init__(self, data: Data) -> None:
-        if data.crop_of is not None and data.crop_of < data.size:
-            raise ValueError(f"crop_of is {data.crop_of}, smaller than size {data.size}; expected at least the size")
         self._size, self._crop_of, self._view = data.size, data.crop_of, data.view
 
     def random(self, image: Image.Image, key: tuple[int, ...]) -> NDArray[np.uint8]:

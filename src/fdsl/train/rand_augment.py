@@ -97,7 +97,7 @@ def apply(images: torch.Tensor, layers: Sequence[Sequence[Operation]], fill: tor
 
 def pictures_at_once(images: torch.Tensor) -> int:
     """How many pictures are best worked on at once: on a processor as many as stay in its cache, on a GPU all."""
-    return len(images) if images.is_cuda else max(1, _CACHED // images[0].numel())
+    return len(images) if images.is_cuda else max(1, _CACHED // max(1, images[:1].numel()))
 
 
 def _numbers(name: str, values: Floats, height: int, width: int) -> Floats:
@@ -183,10 +183,13 @@ def _auto_contrast(images: torch.Tensor, levels: torch.Tensor, _: torch.Tensor) 
 
 
 def _equalize(images: torch.Tensor, levels: torch.Tensor, _: torch.Tensor) -> torch.Tensor:
-    pixels = images.flatten(2).long()
-    counts = pixels.new_zeros(*pixels.shape[:2], 256).scatter_add_(2, pixels, pixels.new_ones(()).expand_as(pixels))
+    # One-dimensional, so that it also runs on GPUs where torch is told to be deterministic.
+    kinds = len(images) * images.shape[1]
+    pixels = images.reshape(kinds, -1) + torch.arange(0, kinds * 256, 256, device=images.device)[:, None]
+    counts = pixels.new_zeros(kinds * 256).scatter_add_(0, pixels.flatten(), pixels.new_ones(()).expand(pixels.numel()))
+    counts = counts.view(*images.shape[:2], 256)
     highest = torch.where(counts > 0, levels, 0).amax(2, keepdim=True)
-    step = (pixels.shape[2] - counts.gather(2, highest)) // 255
+    step = (pixels.shape[1] - counts.gather(2, highest)) // 255
     return torch.where(step > 0, (step // 2 + counts.cumsum(2) - counts) // step.clamp(min=1), levels)
 
 

@@ -61,7 +61,7 @@ class Data(Settings):
 
     Args:
         source: what `fdsl.catalog` takes, "shards:PATTERN", "imagefolder:FOLDER", or a downstream dataset.
-        instances: of each category, of what is drawn.
+        instances: of each category, of what is drawn: the first so many, or [start, stop, step] of a range.
         held_out: share of the weight rows (or of a folder's files) that training does not see; it is measured on them.
         size, points, draw, color, pad, fit, options: `RenderSpec`'s, of what is drawn.
         channels: 1 or 3.
@@ -74,7 +74,7 @@ class Data(Settings):
     """
 
     source: str = "fractaldb-1k"
-    instances: int = Field(default=1000, ge=1)
+    instances: int | tuple[int, ...] = 1000
     held_out: float = Field(default=0.0, ge=0, lt=1)
     size: int = Field(default=224, ge=1)
     points: int | None = Field(default=None, ge=1)
@@ -94,6 +94,10 @@ class Data(Settings):
     @model_validator(mode="after")
     def _agrees(self) -> Self:
         _at_most_one(self, _WINDOWS)
+        if isinstance(self.instances, tuple) and (len(self.instances) not in (2, 3) or 0 in self.instances[2:]):
+            raise ValueError(f"instances is {self.instances}; expected a number, or [start, stop, step] of a range")
+        if not (numbers := self.instance_numbers) or min(numbers[0], numbers[-1]) < 0:
+            raise ValueError(f"instances is {self.instances}; expected one instance at least, numbered from 0")
         if self.crop_of is not None and self.crop_of < self.size:
             raise ValueError(f"crop_of is {self.crop_of}; expected at least the size, {self.size}")
         for name in ("mean", "std"):
@@ -103,6 +107,15 @@ class Data(Settings):
         if min(self.std) <= 0:
             raise ValueError(f"std is {self.std}; expected numbers over 0")
         return self
+
+    @property
+    def instance_numbers(self) -> range:
+        """The numbers of a category's instances.
+
+        >>> Data(instances=(0, 1000, 40)).instance_numbers
+        range(0, 1000, 40)
+        """
+        return range(*self.instances) if isinstance(self.instances, tuple) else range(self.instances)
 
 
 class Model(Settings):

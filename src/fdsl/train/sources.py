@@ -122,9 +122,10 @@ def open_source(data: Data, *, progress: Progress | None = None, skip_corrupt: b
     """The pictures that a recipe's `data` names.
 
     Args:
-        data: `data.source` says which kind it is.
+        data: `data.source` is shards:PATTERN (tar files; `train.shards`), imagefolder:FOLDER (`train.image_folders`),
+            a downstream dataset (`train.downstream`), or else a catalog, whose pictures are drawn.
         progress: called with (what, done, total) while a catalog is searched or files are counted.
-        skip_corrupt: leave out files that cannot be decoded, with a warning at the end of the epoch that names them.
+        skip_corrupt: leave out files that cannot be decoded, with a warning when the iteration ends that names them.
 
     Raises:
         FileNotFoundError: no such file or folder.
@@ -134,8 +135,8 @@ def open_source(data: Data, *, progress: Progress | None = None, skip_corrupt: b
     >>> source.images, source.held_out_images
     (920000, 80000)
     """
-    if data.crop_of is not None and data.view is not None:
-        raise ValueError(f"crop_of is {data.crop_of} and view is {data.view!r}; expected one of them, or none")
+    if data.source in ("shards:", "imagefolder:", "hf:"):
+        raise ValueError(f"source is {data.source!r}; expected a name after the colon")
     if data.source.startswith("shards:"):
         from fdsl.train.shards import open_shards  # needs webdataset
 
@@ -159,7 +160,7 @@ def _drawn(data: Data, progress: Progress | None) -> DrawnSource:
     spec = RenderSpec(
         data.size, data.points, data.draw, data.color, data.channels, data.pad, data.fit, view, data.options
     )
-    dataset = Dataset(fdsl.catalog(data.source, progress=progress), data.instances, spec, data.seed)
+    dataset = Dataset(fdsl.catalog(data.source, progress=progress), data.instance_numbers, spec, data.seed)
     if not data.held_out:
         return DrawnSource(dataset, repeats=data.repeats)
     return DrawnSource(*dataset.split(round(1 - data.held_out, 12)), repeats=data.repeats)

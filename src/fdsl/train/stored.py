@@ -144,7 +144,7 @@ class StoredSource:
         content: in terms of JSON, what tells these pictures from others.
         train: what to train on.
         held_out: what to measure with.
-        skip_corrupt: leave out what cannot be decoded, and warn at the end of the epoch. In training the next picture
+        skip_corrupt: leave out what cannot be decoded, and warn when the iteration ends. In training the next picture
             of its batch stands in for it; what is measured has fewer.
 
     Raises:
@@ -368,13 +368,13 @@ class StoredLoader:
                 yield images, labels
             self._timer.end()
             batches.end(epoch)
-            self._corrupt.report()
         finally:
             for future in pending:
                 future.cancel()
             reader.shutdown(wait=True)
             reading.close()
             decoders.shutdown(wait=True)
+            self._corrupt.report()  # of an epoch that is left early too
 
     def _begin_batch(self, reading: Iterator[list[Piece]], decoders: ThreadPoolExecutor, epoch: int) -> _Batch:
         pieces, pinned = next(reading), self.device.type == "cuda"
