@@ -178,6 +178,14 @@ def test_common_models_are_known_by_their_shapes(model: str) -> None:
     assert weights._alike(state)[0] == model
 
 
+def test_names_of_older_swins_are_known_too() -> None:
+    with torch.device("meta"):
+        state = timm.create_model("swin_tiny_patch4_window7_224", num_classes=3).state_dict()
+        buffers = {f"layers.{i}.blocks.{j}.attn_mask": torch.empty(1) for i in range(4) for j in range(6)}
+    older = {name.replace("head.fc", "head").replace("1.downsample", "0.downsample"): state[name] for name in state}
+    assert weights._alike(older | buffers) == ["swin_tiny_patch4_window7_224"]
+
+
 def test_weights_of_another_architecture(tmp_path: Path, run: Path, trained: Any, resnet: Any) -> None:
     file = tmp_path / "resnet.pth"
     torch.save(resnet.state_dict(), file)

@@ -987,6 +987,7 @@ def finetune(
     Example: fdsl finetune --from runs/fractaldb --data digits --few-shot 10 --knn 5 --seeds 5
     """
     numbers = _range(seeds, "--seeds")
+    from fdsl.ranks import this_rank
     from fdsl.train.finetuning import finetune as measured
 
     with contextlib.redirect_stdout(sys.stderr):  # the results alone go to stdout
@@ -1007,7 +1008,8 @@ def finetune(
             devices=devices,
             progress=sys.stderr.isatty(),
         )
-    print(json.dumps(asdict(report)) if as_json else report.table())
+    if this_rank().rank == 0:
+        print(json.dumps(asdict(report)) if as_json else report.table())
 
 
 @app.command()

@@ -23,6 +23,7 @@ except ImportError as error:
 
 from rich.progress import Progress
 
+from fdsl.ranks import this_rank
 from fdsl.train.augmentation import Augment
 from fdsl.train.frozen_features import features_of, linear_accuracy, neighbour_accuracy
 from fdsl.train.intervals import images_interval, seeds_interval
@@ -196,12 +197,13 @@ def finetune(
         names.append(_SCRATCH)
     method = _Method(freeze, linear, knn, knn_temperature if knn else None, few_shot)
     _check(names, seeds)
-    if devices > 1 and (method.frozen or few_shot):
-        raise ValueError(f"devices is {devices}; expected 1 for linear, knn and few_shot")
+    rank = this_rank()
+    if max(devices, rank.world_size) > 1 and (method.frozen or few_shot):
+        raise ValueError(f"devices is {max(devices, rank.world_size)}; expected 1 for linear, knn and few_shot")
     where, folder = device_named(device), Path(output)
-    if folder.exists() and any(folder.iterdir()) and not (folder / RESULTS).is_file():
+    if rank.rank == 0 and folder.exists() and not all(map(_is_ours, folder.iterdir())):
         raise FileExistsError(f"{folder} is not empty; expected a new or empty folder, or one of earlier results")
-    with progress_bars(progress) as bars:
+    with progress_bars(progress if rank.rank == 0 else False) as bars:
         opened: dict[str, Source] = {}
         entries = [_entry(name, names, model, data, recipe, set, opened, bars) for name in names]
         for entry in entries:
@@ -212,29 +214,29 @@ def finetune(
         settings = {entry: entry.settings(method) for entry in entries}
         # Read before the first run begins, so that results of other settings show at once.
         done = {key: _earlier(run / RESULT, settings[key[0]]) for key, run in runs.items()}
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(_report(data, method, entries, done), folder)
         task = bars.add_task(f"{data}, {method}", total=len(runs), note="")
         for (entry, seed), run in runs.items():
             bars.update(task, note=f"{entry.name}, seed {seed}")
             if done[entry, seed] is None:
                 try:
-                    accuracy = (
-                        entry.frozen(seed, method, where, bars)
-                        if method.frozen
-                        else entry.fine_tuned(seed, method, run, device, devices, bars)
-                    )
+                    if method.frozen:
+                        accuracy = entry.frozen(seed, method, where, bars)
+                    else:
+                        accuracy = entry.fine_tuned(seed, method, run, device, devices, bars)
                 except KeyboardInterrupt:
                     raise KeyboardInterrupt(f"interrupted in {run}; the same call again goes on there") from None
-                run.mkdir(parents=True, exist_ok=True)
-                with whole_or_nothing(run / RESULT) as temporary:
-                    result = {"accuracy": accuracy, "settings": settings[entry]}
-                    temporary.write_text(json.dumps(result, indent=2) + "\n")
                 done[entry, seed] = accuracy
-                _write(_report(data, method, entries, done), folder)
+                if rank.rank == 0:
+                    run.mkdir(parents=True, exist_ok=True)
+                    result = {"accuracy": accuracy, "settings": settings[entry]}
+                    with whole_or_nothing(run / RESULT) as temporary:
+                        temporary.write_text(json.dumps(result, indent=2) + "\n")
+            report = _report(data, method, entries, done)
+            if rank.rank == 0:
+                _write(report, folder)
             bars.advance(task)
         bars.remove_task(task)
-    return _report(data, method, entries, done)
+    return report
 
 
 def freeze_stages(network: torch.nn.Module, stages: int) -> list[str]:
@@ -309,6 +311,11 @@ class _Entry:
             raise ValueError(f"{data} has no test pictures; expected some, such as by data.held_out=0.2 in set")
         if (method.frozen or method.few_shot) and not isinstance(self.pictures, StoredSource):
             raise ValueError(f"data is {data!r}; expected stored pictures for linear, knn and few_shot")
+        self._training_pictures(method, seed=0)
+        if method.freeze:
+            with torch.device("meta"):  # which takes no time
+                network, _ = network_from(f"scratch:{self.info.model}", options=self.info.options)
+            freeze_stages(network, method.freeze)
 
     def settings(self, method: _Method) -> dict[str, Any]:
         """What decides a result, beside the seed; as JSON has it."""
@@ -468,6 +475,11 @@ def _difference(one: Any, other: Any, name: str = "") -> tuple[str, Any, Any] | 
         found = (_difference(one.get(key), other.get(key), f"{name}.{key}".strip(".")) for key in keys)
         return next((difference for difference in found if difference), None)
     return None if one == other else (name, one, other)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether that may lie in a folder of results: tables, sources with their runs, and what a killed write left."""
+    return path.name.startswith(("results.", ".results.")) or any(path.glob("seed-*"))
 
 
 def _digest(file: Path) -> str:
