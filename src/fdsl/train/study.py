@@ -295,7 +295,8 @@ def _length(cell: Cell) -> tuple[int | None, int | None]:
         categories = PRESETS[source][1]
     if categories is None or schedule.epochs is None:
         return None, None
-    steps = schedule.epochs * (round(categories * recipe.data.instances * (1 - recipe.data.held_out)) // batch)
+    images = round(categories * len(recipe.data.instance_numbers) * (1 - recipe.data.held_out))
+    steps = schedule.epochs * (images // batch)
     return steps, steps * batch
 
 
