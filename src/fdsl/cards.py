@@ -124,7 +124,7 @@ def model_card(
         if isinstance(value, (int, float, str)) and key not in ("model", "dataset")
     }
     versions = {"fdsl": fdsl.__version__, **report.get("versions", {})}
-    again = "FOLDER" if catalog else source
+    again = "; `fdsl pretrain --recipe FOLDER/recipe.yaml --data FOLDER` makes it again" if catalog else ""
     hub = f"hf-hub:{place[3:]}" if on_hub else "local-dir:FOLDER"
     what = _DRAWN if catalog else f"`{source}`; what that holds, and who may use it, is for its owner to say."
     return f"""{_front_matter(front)}
@@ -148,7 +148,7 @@ network = timm.create_model("{hub}", pretrained=True, num_classes=10)
 
 {_table(("", ""), made.items())}
 
-All settings are in `recipe.yaml`; `fdsl pretrain --recipe FOLDER/recipe.yaml --data {again}` makes it again. With
+All settings are in `recipe.yaml`{again}. With
 {", ".join(f"{package} {version}" for package, version in versions.items())}.
 
 ## Measured

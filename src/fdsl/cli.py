@@ -1120,7 +1120,10 @@ def publish(
     from fdsl.hub import publish as put
 
     found = put(source, dest, replace=replace, private=private, license=license, figures=figures)
-    _print_figures(asdict(found) if as_json else asdict(found) | {"files": ", ".join(found.files)}, as_json)
+    shown = asdict(found)
+    if not as_json:
+        shown |= {"files": ", ".join(found.files), "written": "yes" if found.written else "no, it was there"}
+    _print_figures(shown, as_json)
 
 
 @app.command()
@@ -1197,7 +1200,7 @@ def _print_table(heading: list[str], rows: list[list[str]], title: str = "") -> 
     table = Table()
     for name in heading:
         numbers = all(row[heading.index(name)][:1] in "0123456789–-" for row in rows)
-        table.add_column(name, justify="right" if numbers else "left")
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
     Console().print(table)

@@ -241,14 +241,13 @@ class _Run:
         network, info = network_from(folder)
         recipe = recipe_named(folder / _RECIPE)
         report = json.loads((folder / _REPORT).read_text()) if (folder / _REPORT).is_file() else {}
-        source, own = recipe.data.source, folder / CATALOG
-        preset = source if source in PRESETS and not own.is_file() else None
+        own = folder / CATALOG  # which goes before what the recipe says: the run wrote it there
+        source = str(own) if own.is_file() else recipe.data.source
+        preset = source if source in PRESETS else None
         catalog = None
-        if own.is_file():
-            catalog = fdsl.catalog(own)
-        elif not preset and _holds_catalog(Path(source)):
+        if not preset and _holds_catalog(Path(source)):
             catalog = fdsl.catalog(source)
-            seen = open_source(recipe.data).digest
+            seen = open_source(recipe.data.model_copy(update={"source": source})).digest
             if seen != report.get("dataset", seen):
                 raise ValueError(
                     f"{source}: what it draws has the digest {seen[:12]}, and {folder} was trained on "
@@ -290,7 +289,9 @@ class _Run:
             recipe,
             self.info,
             report,
-            (self.preset or CATALOG, about["digest"]) if about else None,
+            (self.preset or f"a {about['family']} catalog of {about['categories']:,} categories", about["digest"])
+            if about
+            else None,
             _sha256(folder / WEIGHTS),
             place.name,
             place.where,

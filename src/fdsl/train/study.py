@@ -38,7 +38,7 @@ class Planned:
         cell: its name.
         done: whether it is.
         run: the pre-training run that it needs; None where it starts from other weights.
-        run_done: whether that is done, or an earlier cell's.
+        run_state: "to do", "done", or "shared" with an earlier cell; None without one.
         steps, images: of that run; None where the clock or the data decides.
         finetunes: fine-tuning runs.
         hours: of pre-training, at the speed of the runs of that model that are done; None where there are none.
@@ -47,7 +47,7 @@ class Planned:
     cell: str
     done: bool
     run: str | None
-    run_done: bool
+    run_state: str | None
     steps: int | None
     images: int | None
     finetunes: int
@@ -68,20 +68,24 @@ def plan(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> list
     for cell in study_named(source).cells:
         run = None if cell.settings.get("from") else cell.run
         steps, images = (None, None) if run is None else _length(cell)
-        run_done = run is not None and (run in seen or (folder / "runs" / run / REPORT).is_file())
-        seen.add(run)
-        speed = speeds.get(cell.recipe().model.name) if run else None
+        state = None
+        if run is not None:
+            done = (folder / "runs" / run / REPORT).is_file()
+            state = "done" if done else "shared" if run in seen else "to do"
+            seen.add(run)
+        recipe = cell.recipe()
+        speed = speeds.get((recipe.model.name, recipe.data.size)) if run else None
         finetunes = len(cell.settings.get("finetune.seeds") or (0,)) if cell.group("finetune") else 0
         found.append(
             Planned(
                 cell=cell.name,
                 done=(folder / "cells" / cell.name / RESULT).is_file(),
                 run=run,
-                run_done=run_done,
+                run_state=state,
                 steps=steps,
                 images=images,
                 finetunes=finetunes,
-                hours=None if not speed or images is None or run_done else round(images / speed / 3600, 3),
+                hours=None if not speed or images is None or state != "to do" else round(images / speed / 3600, 3),
             )
         )
     return found
@@ -95,11 +99,12 @@ def plan_table(planned: Sequence[Planned]) -> tuple[list[str], list[list[str]]]:
     rows = []
     new = [cell for cell in planned if not cell.done]
     for cell in planned:
-        run = "" if cell.run is None else "done" if cell.run_done else _counted(cell.steps)
-        images = "" if cell.run is None or cell.run_done else _counted(cell.images)
+        to_do = cell.run_state == "to do"
+        run = _counted(cell.steps) if to_do else cell.run_state or ""
+        images = _counted(cell.images) if to_do else ""
         hours = "" if cell.hours is None or cell.done else f"{cell.hours:.2f}"
         rows.append([cell.cell, "done" if cell.done else "to do", run, images, hours, str(cell.finetunes)])
-    runs = [cell for cell in new if cell.run is not None and not cell.run_done]
+    runs = [cell for cell in new if cell.run_state == "to do"]
     all_images, all_hours = sum(cell.images or 0 for cell in runs), sum(cell.hours or 0 for cell in runs)
     total = [f"{len(planned)} cells", f"{len(new)} to do", f"{len(runs)} runs", f"{all_images:,}"]
     rows.append([*total, f"{all_hours:.2f}" if all_hours else "", str(sum(cell.finetunes for cell in new))])
@@ -290,15 +295,16 @@ def _length(cell: Cell) -> tuple[int | None, int | None]:
         categories = PRESETS[source][1]
     if categories is None or schedule.epochs is None:
         return None, None
-    steps = schedule.epochs * (round(categories * recipe.data.instances * (1 - recipe.data.held_out)) // batch)
+    images = round(categories * len(recipe.data.instance_numbers) * (1 - recipe.data.held_out))
+    steps = schedule.epochs * (images // batch)
     return steps, steps * batch
 
 
-def _speeds(folder: Path) -> dict[str, float]:
-    """Images/s of the runs that are done, by model."""
+def _speeds(folder: Path) -> dict[tuple[str, int], float]:
+    """Images/s of the runs that are done, by model and pixels of a side."""
     found = {}
     for file in folder.glob(f"runs/*/{REPORT}"):
         with contextlib.suppress(ValueError, KeyError):
             report = json.loads(file.read_text())
-            found[report["model"]] = float(report["images_per_s"])
+            found[report["model"], report["recipe"]["data"]["size"]] = float(report["images_per_s"])
     return found
