@@ -1,4 +1,4 @@
-"""The command line: `fdsl search`, `catalog`, `show`, `render`, `export`, `bench`, `plan`, `pretrain` and `demo`."""
+"""The command line: `fdsl search`, `export`, `pretrain`, `finetune` and the rest of `fdsl --help`."""
 
 from __future__ import annotations
 
