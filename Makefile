@@ -9,7 +9,7 @@ demo: .venv/train.stamp
 	.venv/bin/fdsl demo
 
 test: .venv/test.stamp
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest -n 2
 
 lint: .venv/test.stamp .venv/lint.stamp
 	.venv/bin/ruff check .

@@ -34,7 +34,13 @@ COMMANDS = (
     "bench feed",
     "plan",
     "pretrain",
+    "recipes",
+    "finetune",
+    "inspect",
     "demo",
+    "publish",
+    "pull",
+    "study",
 )
 SMALL = ("--size", "32", "--points", "1000")
 
@@ -353,40 +359,66 @@ class TestPlan:
 class TestTraining:
     """The command line alone; the loop has tests of its own."""
 
-    def test_pretrain_passes_on_what_was_asked_for(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_pretrain_passes_on_what_was_asked_for(self, monkeypatch: pytest.MonkeyPatch) -> None:
         pretraining = pytest.importorskip("fdsl.train.pretraining")
-        calls: list[tuple[fdsl.Dataset, str, dict[str, Any]]] = []
+        calls: list[tuple[Any, dict[str, Any]]] = []
 
-        def train(dataset: fdsl.Dataset, model: str, **settings: Any) -> Any:
-            calls.append((dataset, model, settings))
+        def train(recipe: Any, **settings: Any) -> Any:
+            calls.append((recipe, settings))
             print("what a library prints")
             names = pretraining.PretrainReport.__dataclass_fields__
-            return pretraining.PretrainReport(**dict.fromkeys(names, 1) | {"model": model, "versions": {"torch": "2"}})
+            changes = {"model": recipe.model.name, "versions": {"torch": "2"}, "recipe": {"title": "long"}}
+            return pretraining.PretrainReport(**dict.fromkeys(names, 1) | changes)
 
         monkeypatch.setattr(pretraining, "pretrain", train)
-        arguments = ("pretrain", "--data", saved, "--steps", 7, "--model", "vit", "--channels", 3, *SMALL)
-        result = CliRunner().invoke(app, [*map(str, arguments), "--held-out", "0.2", "--json"])
+        arguments = ["pretrain", "--recipe", "fractaldb-deit-tiny", "--data", "imagefolder:/a: b", "--steps", "7"]
+        arguments += ["--model", "vit", "--set", "optimizer.learning_rate=1e-4", "--set", "data.size=32"]
+        arguments += ["--devices", "2", "--log", "tensorboard", "--log", "wandb"]
+        result = CliRunner().invoke(app, [*arguments, "--json"])
         assert result.exit_code == 0, result.output
         assert result.stderr == "what a library prints\n"
-        assert json.loads(result.stdout)["out"] == "runs/vit"
-        CliRunner().invoke(app, [*map(str, arguments), "--held-out", "0"])
-        (train_set, model, settings), (everything, _, unmeasured) = calls
-        spec = fdsl.RenderSpec(size=32, points=1000, channels=3)
-        expected = fdsl.Dataset(fdsl.catalog(saved), 1000, spec)
-        assert model == "vit"
-        assert (settings["steps"], settings["resume"], settings["output"]) == (7, False, Path("runs/vit"))
-        halves = (train_set.digest, settings["held_out"].digest)
-        assert halves == tuple(half.digest for half in expected.split(0.8))
-        assert (everything.digest, unmeasured["held_out"]) == (expected.digest, None)
+        figures = json.loads(result.stdout)
+        assert (figures["out"], figures["recipe"]) == ("runs/fractaldb-deit-tiny", {"title": "long"})
+        assert "long" not in CliRunner().invoke(app, arguments).stdout
+        recipe, settings = calls[0]
+        assert (recipe.data.source, recipe.data.size, recipe.model.name) == ("imagefolder:/a: b", 32, "vit")
+        assert (recipe.schedule.steps, recipe.schedule.epochs, recipe.optimizer.learning_rate) == (7, None, 1e-4)
+        assert settings == {
+            "output": Path("runs/fractaldb-deit-tiny"),
+            "resume": False,
+            "device": "auto",
+            "devices": 2,
+            "nodes": 1,
+            "progress": False,
+            "loggers": ["tensorboard", "wandb"],
+            "skip_corrupt": False,
+        }
+        Path("old").mkdir()
+        Path("old/recipe.yaml").write_text(recipe.yaml())
+        result = CliRunner().invoke(app, ["pretrain", "--resume", "--out", "old"])
+        assert result.exit_code == 0, result.output
+        assert calls[-1][0] == recipe
+        assert (calls[-1][1]["resume"], calls[-1][1]["output"]) == (True, Path("old"))
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        result = CliRunner().invoke(app, ["pretrain", "--resume", "--out", "old"])
+        assert (result.exit_code, result.stdout) == (0, "")
 
-    def test_errors(self, saved: Path) -> None:
+    def test_errors(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        pytest.importorskip("pydantic")
         Path("old").mkdir()
         Path("old/log.csv").touch()
-        assert "old exists" in error_of("pretrain", "--data", saved, "--steps", 1, "--out", "old")
-        assert "Missing option '--steps'" in error_of("pretrain", code=2)
-        assert "leaves one side empty" in error_of(
-            "pretrain", "--data", saved, "--steps", 1, "--instances", "80:81", *SMALL
+        arguments = ("pretrain", "--recipe", "fractaldb-deit-tiny")
+        assert "old exists" in error_of(*arguments, "--out", "old")
+        assert "expected one, or --resume" in error_of("pretrain", "--out", "old", code=2)
+        assert "there is no recipe 'fractaldb-dait'" in error_of("pretrain", "--recipe", "fractaldb-dait")
+        assert "--set data.sise=3: unknown key 'data.sise'; did you mean data.size?" in error_of(
+            *arguments, "--set", "data.sise=3"
         )
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        result = CliRunner().invoke(app, ["pretrain", "--recipe", "fractaldb-dait"])
+        assert (result.exit_code, result.output) == (1, "")
 
     def test_demo_prints_its_report(self, monkeypatch: pytest.MonkeyPatch) -> None:
         demo = pytest.importorskip("fdsl.train.demo")

@@ -376,10 +376,10 @@ class TestTorch:
         assert all(torch.isfinite(loss) for loss in losses.values())
         assert backbone.weight.grad.abs().sum() > 0
 
-    def test_a_classifier_is_not_trained_on_them(self, dataset: Dataset, tmp_path: Path) -> None:
-        pretraining = pytest.importorskip("fdsl.train.pretraining")
+    def test_a_classifier_is_not_trained_on_them(self, dataset: Dataset) -> None:
+        sources = pytest.importorskip("fdsl.train.sources")
         with pytest.raises(ValueError, match=r"labels is \('class', 'mask', 'boxes'\); expected 'class'"):
-            pretraining.pretrain(dataset, "resnet18", output=tmp_path / "run", steps=1)
+            sources.DrawnSource(dataset)
 
 
 def decoded(segmentation: dict[str, Any]) -> np.ndarray:

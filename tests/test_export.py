@@ -317,16 +317,15 @@ class TestRestart:
                 )
                 if kills % 2:  # a machine that is slow to start would else be killed before it writes
                     until(lambda: started.poll() is not None or unfinished(out))  # noqa: B023
-                    killed = not ended_by_itself(started, moments.uniform(0, (seconds - start_up) / 4))
+                    ended = ended_by_itself(started, moments.uniform(0, (seconds - start_up) / 4))
                 else:
-                    killed = not ended_by_itself(started, moments.uniform(start_up / 2, 1.2 * seconds))
-                if killed:
+                    ended = ended_by_itself(started, moments.uniform(start_up / 2, 1.2 * seconds))
+                if not ended:
                     torn += unfinished(out)
                     (os.killpg if whole_job else os.kill)(started.pid, signal.SIGKILL)
-                    kills += 1
-                    assert started.wait() == -signal.SIGKILL
-                else:
-                    assert started.returncode == 0
+                killed = started.wait() == -signal.SIGKILL  # and not done just before
+                kills += killed
+                assert killed or started.returncode == 0
             assert tree(out) == whole
         assert torn > 3  # the moments meet writers at work
 

@@ -200,7 +200,7 @@ def test_a_user_without_a_home_gets_a_warning(monkeypatch: pytest.MonkeyPatch) -
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(presets, "_cache_folder", homeless)
+    monkeypatch.setattr(presets, "cache_folder", homeless)
     with pytest.warns(UserWarning, match="rcdb-1k is not kept, and is made anew each time: Could not determine home"):
         assert catalog("rcdb-1k").path is None
 
@@ -241,7 +241,7 @@ def test_the_cache_folder_follows_the_environment(
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert presets._cache_folder() == Path(folder)
+    assert presets.cache_folder() == Path(folder)
 
 
 # Many processes

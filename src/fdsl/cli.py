@@ -1,4 +1,4 @@
-"""The command line: `fdsl search`, `catalog`, `show`, `render`, `export`, `bench`, `plan`, `pretrain` and `demo`."""
+"""The command line: `fdsl search`, `export`, `pretrain`, `finetune` and the rest of `fdsl --help`."""
 
 from __future__ import annotations
 
@@ -784,80 +784,292 @@ def plan(
 
 @app.command()
 def pretrain(
-    steps: Annotated[int, typer.Option(help="Optimizer steps of the whole run.", show_default=False)],
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A name of `fdsl recipes`, a YAML file, or another run's folder.",
+            show_default="of the run to --resume",
+        ),
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            help="data.source: a preset such as fractaldb-1k, a catalog, shards:PATTERN or imagefolder:FOLDER.",
+            show_default="the recipe's",
+        ),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="model.name: one of timm's.", show_default="the recipe's")] = None,
+    steps: Annotated[int | None, typer.Option(help="schedule.steps: of the run.", show_default="the recipe's")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Another setting of the recipe; give it again for more."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The run's folder, new or empty.", show_default="runs/RECIPE", file_okay=False)
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Processes to start on this machine, each with its own GPU.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines, over which torchrun, srun or mpirun start the processes.")] = 1,
+    log: Annotated[
+        list[str] | None, typer.Option(help="tensorboard or wandb, beside log.csv; give it again for more.")
+    ] = None,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave out picture files that cannot be decoded.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a timm model as a recipe says, on pictures that are drawn while it trains, or on stored ones.
+
+    Example: fdsl pretrain --recipe fractaldb-deit-tiny --set schedule.epochs=10 --out runs/deit --devices 4
+    Example: fdsl pretrain --resume --out runs/deit --devices 4
+    Example: torchrun --nproc-per-node 8 --no-python fdsl pretrain --recipe fractaldb-deit-tiny
+    Example: srun --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 fdsl pretrain --recipe fractaldb-deit-tiny
+    Example: mpirun -n 16 --hostfile hosts -x MASTER_ADDR=node1 fdsl pretrain --recipe fractaldb-deit-tiny
+    """
+    from fdsl.ranks import this_rank
+
+    first = this_rank().rank == 0  # it alone speaks
+    if recipe is None and not (resume and out):
+        raise typer.BadParameter("expected one, or --resume with the --out of a run", param_hint="--recipe")
+    from fdsl.train.recipes import recipe_named
+
+    shorthands = {"data.source": data, "model.name": model, "schedule.steps": steps}
+    changes = [f"{name}={json.dumps(value)}" for name, value in shorthands.items() if value is not None]
+    try:
+        resolved = recipe_named(out if recipe is None and out else recipe or "", set=[*changes, *(overrides or ())])
+        output = out or Path("runs", Path(recipe or "").stem)
+        if first and not resume:
+            _require_new(output, empty_folder=True)
+    except (ValueError, OSError):
+        if first:
+            raise
+        raise typer.Exit(1) from None
+    from fdsl.train.pretraining import pretrain as train
+
+    with contextlib.redirect_stdout(sys.stderr):  # the report alone goes to stdout
+        report = train(
+            resolved,
+            output=output,
+            resume=resume,
+            device=device,
+            devices=devices,
+            nodes=nodes,
+            progress=sys.stderr.isatty(),
+            loggers=log or (),
+            skip_corrupt=skip_corrupt,
+        )
+    if first:
+        figures = asdict(report) | {"out": str(output)}
+        if not as_json:
+            del figures["recipe"]  # which lies in the folder
+        _print_figures(figures, as_json)
+
+
+@app.command("recipes")
+def show_recipes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="RECIPE", help="A recipe's name, or its YAML file.", show_default="all")
+    ] = None,
+    override: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Of RECIPE, one setting; give it again for more."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the training recipes, or print one of them as YAML.
+
+    Example: fdsl recipes
+    Example: fdsl recipes fractaldb-deit-tiny --set schedule.epochs=100 > mine.yaml
+    """
+    from fdsl.train.recipes import recipe_named, recipe_names
+
+    if name is not None:
+        recipe = recipe_named(name, override or ())
+        print(json.dumps(recipe.model_dump(mode="json", exclude_none=True)) if as_json else recipe.yaml().rstrip())
+        return
+    if override:
+        raise typer.BadParameter("expected the RECIPE to change", param_hint="--set")
+    recipes = {each: recipe_named(each) for each in recipe_names()}
+    rows: list[dict[str, Any]] = [
+        {
+            "name": each,
+            "title": recipe.title,
+            "model": recipe.model.name,
+            "data": recipe.data.source,
+            "epochs": recipe.schedule.epochs,
+            "steps": recipe.schedule.steps,
+            "batch": recipe.training.batch_size,
+        }
+        for each, recipe in recipes.items()
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    cells = [[f"{cell:,}" if isinstance(cell, int) else cell or "" for cell in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, list(rows[0]), strict=True)]
+    for line in [list(rows[0]), *cells]:
+        print("  ".join(f"{cell:{width}}" for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@app.command("inspect")
+def inspect_run(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN|FILE|timm:NAME",
+            help="A run's folder, a file of weights, or timm's own; scratch:NAME is an untrained one.",
+            show_default=False,
+        ),
+    ],
+    images: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="A folder or a file of pictures, or a catalog to draw; give it again for more.",
+            show_default="the run's own data, else random noise",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A folder, new or empty.", show_default="inspect-NAME", file_okay=False)
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="timm's name, of a file that does not say it.", show_default=False)
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look into a network: filters, position embeddings, attention.
+
+    Draws first-layer filters and their principal components, the similarity of
+    position embeddings, the mean attention distance of each head and attention
+    maps over pictures, as PNG files and in report.html, which is one file for
+    any browser. A ResNet has filters only.
+
+    Example: fdsl inspect runs/deit --images photos --out inspect-deit
+    """
+    output = out or Path(f"inspect-{Path(source.rpartition(':')[2]).resolve().stem}")
+    _require_new(output, empty_folder=True)
+    from fdsl.analysis.report import PAGE, inspect_network
+
+    with contextlib.redirect_stdout(sys.stderr), _progress_bar() as progress:
+        report = inspect_network(source, images or (), output=output, model=model, progress=progress)
+    if as_json:
+        print(json.dumps(report))
+        return
+    layer, distance, maps = (report[name] for name in ("first_layer", "attention_distance", "attention_maps"))
+    figures = {
+        "model": report["model"],
+        "parameters": report["parameters"],
+        "pictures": maps and f"{maps['count']}: {maps['pictures']}",
+        "first layer": layer and f"{layer['module']}, {' x '.join(map(str, layer['shape']))}",
+        "mean attention distance": distance and " ".join(f"{pixels:.0f}" for pixels in distance["by_layer"]),
+        "out": str(output / PAGE),
+    }
+    _print_figures({name: value for name, value in figures.items() if value}, as_json)
+
+
+@app.command()
+def finetune(
+    source: Annotated[
+        list[str],
+        typer.Option(
+            "--from",
+            metavar="RUN|FILE|scratch",
+            help="Weights: a run's folder, a .safetensors or .pth file, timm:NAME, or scratch for none; "
+            "give it again to compare.",
+            show_default=False,
+        ),
+    ],
     data: Annotated[
         str,
         typer.Option(
-            metavar="CATALOG", help="A preset such as fractaldb-1k, a .safetensors file, or a folder of CSV files."
+            metavar="DATA",
+            help="cifar10, cifar100, flowers102, stanford-cars, digits, imagefolder:FOLDER or hf:NAME.",
+            show_default=False,
         ),
-    ] = "fractaldb-1k",
-    model: Annotated[str, typer.Option(help="A name that timm knows.")] = "deit_tiny_patch16_224",
-    out: Annotated[
-        Path | None, typer.Option(help="The run's folder, new or empty.", show_default="runs/MODEL", file_okay=False)
+    ],
+    model: Annotated[
+        str | None, typer.Option(help="A name that timm knows.", show_default="what the weights say, or their shapes")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out.")] = False,
-    batch_size: Annotated[int, typer.Option(help="Images of a step.")] = 256,
-    learning_rate: Annotated[float, typer.Option(help="After the warm-up.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option(help="AdamW's.")] = 0.05,
-    warmup: Annotated[float, typer.Option(help="Share of the run in which the learning rate rises.")] = 0.05,
-    label_smoothing: Annotated[float, typer.Option(help="0 to 1.")] = 0.1,
-    held_out: Annotated[
-        float, typer.Option(help="Share of the variations to measure accuracy on, kept from training; 0 for none.")
-    ] = 0.1,
-    held_out_images: Annotated[int, typer.Option(help="At most so many of them per evaluation.")] = 10_000,
-    evaluations: Annotated[int, typer.Option(help="How many, evenly over the run.")] = 10,
-    checkpoint_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 1000,
+    recipe: Annotated[
+        str | None,
+        typer.Option(
+            help="A recipe's name, or a YAML file; `fdsl recipes` lists them.",
+            show_default="finetune-resnet for a convolutional network, else finetune-deit",
+        ),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Override the recipe: schedule.epochs=10; give it again for more."
+        ),
+    ] = None,
+    freeze: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Stages that keep their weights: 1 is the stem or the embeddings, 2 a layer or block more."
+        ),
+    ] = 0,
+    linear: Annotated[bool, typer.Option("--linear", help="Train a linear classifier on frozen features.")] = False,
+    knn: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Vote of K nearest neighbours by frozen features.")
+    ] = None,
+    knn_temperature: Annotated[
+        float, typer.Option(min=0, help="A vote weighs exp(similarity / temperature); 0 weighs all the same.")
+    ] = 0.07,
+    few_shot: Annotated[
+        int | None, typer.Option(min=1, metavar="K", help="Train on K pictures of each class, chosen by the seed.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="RANGE", help="So many runs, or a range of seeds: 5:10.")] = "1",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The folder of results; one of earlier ones is added to.", show_default="runs/DATA", file_okay=False
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
-    instances: Instances = "1000",
-    variation: Variation = None,
-    seed: Seed = 0,
-    size: Size = 224,
-    points: Points = None,
-    draw: Draw = None,
-    color: Color = None,
-    channels: Channels = None,
-    fit: Fit = None,
-    crop_of: CropOf = None,
-    view_scale: ViewScale = None,
-    option: Options = None,
+    devices: Annotated[int, typer.Option(min=1, help="Processes on this machine, each with a GPU.")] = 1,
+    skip_corrupt: Annotated[
+        bool, typer.Option("--skip-corrupt", help="Leave out picture files that cannot be decoded; they are named.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train a timm model on pictures that are drawn while it trains.
+    """Measure weights on a dataset: fine-tuned, behind frozen stages, linear or k-NN.
 
-    Example: fdsl pretrain --data fractaldb-1k --model deit_tiny_patch16_224 --steps 100000 --out runs/deit
+    The table has the accuracy on the test pictures with its 95 % confidence
+    interval, over seeds where there are several. The same command again does
+    what is left of one that was interrupted.
+
+    Example: fdsl finetune --from runs/fractaldb --from scratch --data cifar10 --seeds 5
+    Example: fdsl finetune --from FractalDB-1000_resnet50_epoch90.pth --data flowers102 --freeze 2
+    Example: fdsl finetune --from runs/fractaldb --data digits --few-shot 10 --knn 5 --seeds 5
     """
-    view, options = _view(crop_of, view_scale), _settings(option, "--option")
-    spec = fdsl.RenderSpec(size, points, draw, color, channels, fit=fit, view=view, options=options)
-    numbers = _range(instances, "--instances")
-    output = out or Path("runs", model)
-    if not resume:
-        _require_new(output, empty_folder=True)
-    from fdsl.train.pretraining import pretrain as train
+    numbers = _range(seeds, "--seeds")
+    from fdsl.ranks import this_rank
+    from fdsl.train.finetuning import finetune as measured
 
-    with _progress_bar() as progress:
-        dataset = fdsl.Dataset(fdsl.catalog(data, variation, progress), numbers, spec, seed)
-    seen, unseen = dataset.split(1 - held_out) if held_out else (dataset, None)
-    with contextlib.redirect_stdout(sys.stderr):  # the report alone goes to stdout
-        report = train(
-            seen,
-            model,
-            output=output,
-            steps=steps,
-            held_out=unseen,
-            held_out_images=held_out_images,
-            evaluations=evaluations,
-            batch_size=batch_size,
-            learning_rate=learning_rate,
-            weight_decay=weight_decay,
-            warmup=warmup,
-            label_smoothing=label_smoothing,
-            checkpoint_every=checkpoint_every,
-            resume=resume,
+    with contextlib.redirect_stdout(sys.stderr):  # the results alone go to stdout
+        report = measured(
+            source,
+            data,
+            output=out or Path("runs", data.partition(":")[2].strip("/").replace("/", "-") or data),
+            model=model,
+            recipe=recipe,
+            set=settings or (),
+            seeds=numbers,
+            freeze=freeze,
+            linear=linear,
+            knn=knn,
+            knn_temperature=knn_temperature or None,
+            few_shot=few_shot,
             device=device,
-            seed=seed,
+            devices=devices,
+            skip_corrupt=skip_corrupt,
             progress=sys.stderr.isatty(),
         )
-    _print_figures(asdict(report) | {"out": str(output)}, as_json)
+    if this_rank().rank == 0:
+        print(json.dumps(asdict(report)) if as_json else report.table())
 
 
 @app.command()
@@ -877,6 +1089,121 @@ def demo(
         report = run(output=out, progress=sys.stderr.isatty())
     if as_json:
         print(json.dumps(report))
+
+
+@app.command()
+def publish(
+    source: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="A run's folder; or a catalog, by its name or file.", show_default=False),
+    ],
+    dest: Annotated[str, typer.Argument(help="A folder, such as hub/NAME, or hf:OWNER/NAME.", show_default=False)],
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Replace what was published under that name before.")
+    ] = False,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository on Hugging Face private.")] = False,
+    license: Annotated[str, typer.Option(help="Of what is published, as Hugging Face spells it.")] = "apache-2.0",
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="A folder of PNG files to show, such as that of fdsl inspect.", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put a run's weights, recipe, catalog, figures and card into a folder or on Hugging Face.
+
+    timm loads it: timm.create_model("local-dir:hub/NAME", pretrained=True), or
+    "hf-hub:OWNER/NAME". The token is that of `hf auth login`.
+
+    Example: fdsl publish runs/deit hub/deit-tiny-fractaldb
+    Example: fdsl publish catalog.safetensors hf:OWNER/fractals
+    """
+    from fdsl.hub import publish as put
+
+    found = put(source, dest, replace=replace, private=private, license=license, figures=figures)
+    shown = asdict(found)
+    if not as_json:
+        shown |= {"files": ", ".join(found.files), "written": "yes" if found.written else "no, it was there"}
+    _print_figures(shown, as_json)
+
+
+@app.command()
+def pull(
+    source: Annotated[
+        str,
+        typer.Argument(help="A published folder, or hf:OWNER/NAME, also hf:OWNER/NAME@REVISION.", show_default=False),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A new or empty folder.", show_default="one in FDSL_CACHE, else ~/.cache/fdsl"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Bring here what was published, check it against its digests, and print where it is.
+
+    Example: fdsl pull hf:OWNER/NAME --out models/NAME
+    Example: fdsl finetune --from $(fdsl pull hub/NAME) --data cifar10
+    """
+    from fdsl.hub import pull as bring
+
+    folder = bring(source, out)
+    print(json.dumps({"out": str(folder)}) if as_json else folder)
+
+
+@app.command()
+def study(
+    source: Annotated[
+        str, typer.Argument(metavar="FILE", help="A YAML file, or the name of a study.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The study's folder; it goes on there.", show_default="runs/NAME", file_okay=False),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what each cell takes, and run none.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Pre-train and fine-tune a grid of settings, and put the results into one table.
+
+    The studies of the package, each at the published size and, with -small, at one
+    for a processor: categories, color, contours, drawing, families, freezing, points.
+
+    Example: fdsl study points-small --out runs/points-small
+    Example: fdsl study my-study.yaml --dry-run
+    """
+    folder = out or Path("runs", Path(source).stem)
+    from fdsl.train import study as studies
+    from fdsl.train.study_tables import table
+
+    if dry_run:
+        planned = studies.plan(source, folder)
+        if as_json:
+            print(json.dumps([asdict(cell) for cell in planned]))
+        else:
+            _print_table(*studies.plan_table(planned))
+        return
+    with contextlib.redirect_stdout(sys.stderr):  # the report alone goes to stdout
+        report = studies.study(source, output=folder, device=device, progress=sys.stderr.isatty())
+    if as_json:
+        print(json.dumps(asdict(report) | {"out": str(folder)}))
+        return
+    heading, rows = table(report)
+    _print_table(heading, rows, report.title)
+    print(folder)
+
+
+def _print_table(heading: list[str], rows: list[list[str]], title: str = "") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    if title:
+        print(title)
+    table = Table()
+    for name in heading:
+        numbers = all(row[heading.index(name)][:1] in "0123456789–-" for row in rows)
+        table.add_column(name, justify="right" if numbers else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
 
 
 def _open(source: str, variation: float | None, progress: Progress, few: int = 100) -> fdsl.Catalog:

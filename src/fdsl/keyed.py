@@ -17,6 +17,7 @@ class Purpose(IntEnum):
     """What a random number is for. Trajectories, views, compositions and scenes are drawn by kernels.
 
     So are epoch orders, whose numbers are 0; number 1 keys the orders of the parts that nodes hold, as categories.
+    Augmentation, which is no part of that format, has the last one, and a sample's number as category and number.
     """
 
     PATCH = 1
@@ -24,6 +25,7 @@ class Purpose(IntEnum):
     CANDIDATE = 4
     ORDER = 5
     SPLIT = 6
+    AUGMENTATION = 15
 
 
 def check_seed(seed: int) -> int:

@@ -68,8 +68,9 @@ def catalog(
     Args:
         source: "fractaldb-1k" for the 1,000 published categories of FractalDB-1k; a preset, which is `fdsl.search` of
             its family with seed 0: fractaldb-, exfractaldb-, rcdb- or visualatom- with 1k (fractaldb apart), 10k, 21k,
-            50k, 100k or 300k; a .safetensors file that `Catalog.save` wrote; or a folder that `Catalog.from_csv` reads.
-            A name goes before a path: write "./fractaldb-1k" for a folder that is called like one.
+            50k, 100k or 300k; a .safetensors file that `Catalog.save` wrote; a folder that `Catalog.from_csv` reads,
+            or that `fdsl pull` brought. A name goes before a path: write "./fractaldb-1k" for a folder that is called
+            like one.
         variation: setting of the parameter variations for names and folders, 0.4 unless said; a file has its own.
         progress: called with (what, done, total) while a name's categories are searched and variations probed; None
             says on stderr, once a minute, how far that is.
@@ -93,10 +94,16 @@ def catalog(
     if source in PRESETS:
         return _kept(_Preset(str(source), variation), progress or lines_on_stderr(), verify)
     path = Path(source)
-    if path.is_dir():
+    found: Catalog | None = None
+    if (path / "fdsl.json").is_file():
+        from fdsl.hub import catalog_of  # it imports this module
+
+        found = catalog_of(path)
+    elif path.is_dir():
         return Catalog.from_csv(path, variation, progress=progress)
-    if path.exists() or path.suffix == ".safetensors":
+    elif path.exists() or path.suffix == ".safetensors":
         found = Catalog.load(path, verify)
+    if found is not None:
         if variation is not None and variation != found.variation:
             raise ValueError(f"{path}: its variation is {found.variation}; expected {variation}, as asked for")
         return found
@@ -141,7 +148,7 @@ class _Preset:
     @property
     def file(self) -> Path:
         setting = "" if self.variation is None else f"-variation-{self.variation!r}"
-        return _cache_folder() / f"{self.name}{setting}-v{_PRESET_VERSION}.safetensors"
+        return cache_folder() / f"{self.name}{setting}-v{_PRESET_VERSION}.safetensors"
 
     def load(self, verify: bool) -> Catalog:
         found = Catalog.load(self.file, verify)
@@ -205,7 +212,8 @@ def _kept(preset: _Preset, progress: Progress, verify: bool) -> Catalog:
             return made
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """The folder that FDSL_CACHE names, else fdsl under XDG_CACHE_HOME or ~/.cache."""
     if os.environ.get("FDSL_CACHE"):
         return Path(os.environ["FDSL_CACHE"]).absolute()
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
@@ -19,7 +18,8 @@ from rich.table import Table
 
 import fdsl
 from fdsl.engines import cpu
-from fdsl.train.progress import progress_bars
+from fdsl.train.curves import draw_curves
+from fdsl.train.progress import progress_bars, reports_to
 
 _MODEL = "resnet10t"
 _CATEGORIES = 100
@@ -33,7 +33,8 @@ _ENGINE_SECONDS = 2.0
 def demo(output: str | os.PathLike[str] = "runs/demo", seconds: float = 90.0, progress: bool = True) -> dict[str, Any]:
     """Searches 100 FractalDB categories, trains timm's resnet10t on them as they are drawn, and reports.
 
-    The folder gets `contact_sheet.png`, `curves.png`, `report.json`, `log.csv`, `catalog.safetensors` and `last.ckpt`.
+    The folder gets `contact_sheet.png`, `curves.png`, `report.json`, `log.csv`, `catalog.safetensors`,
+    `recipe.yaml`, `weights.safetensors` and `last.ckpt`.
     It appears when all is done: a demo that is interrupted leaves nothing, and an earlier one as it was.
 
     Args:
@@ -75,39 +76,47 @@ def demo(output: str | os.PathLike[str] = "runs/demo", seconds: float = 90.0, pr
 def _run(folder: Path, seconds: float, progress: bool, began: float) -> dict[str, Any]:
     with progress_bars(progress) as bars:
         task = bars.add_task("loading torch", total=None, note="")
-        from fdsl.train.pretraining import LOG, REPORT, pretrain
+        from fdsl.train.pretraining import pretrain
+        from fdsl.train.recipes import Augmentation, Data, Model, Optimizer, Recipe, Schedule, Training
+        from fdsl.train.run_folder import LOG, REPORT
+        from fdsl.train.sources import DrawnSource
 
         bars.remove_task(task)
-
+        show = reports_to(bars)
         searching = time.perf_counter()
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, note="")
-            bars.update(tasks[what], completed=done)
-
         catalog = fdsl.search("fractaldb", categories=_CATEGORIES, progress=show)
         search_seconds = time.perf_counter() - searching
         train, held_out = fdsl.Dataset(catalog, _INSTANCES, _SPEC).split(0.9)
         engine_speed = _engine_speed(train, lambda done: show("drawing alone", round(100 * done), 100))
-        trained = pretrain(
-            train,
-            _MODEL,
-            output=folder,
-            seconds=seconds,
-            held_out=held_out,
-            held_out_images=2000,
-            batch_size=32,
-            learning_rate=3e-3,
-            progress=bars,
+        recipe = Recipe(
+            title="the demo: 100 categories for the time there is",
+            data=Data(
+                source="catalog.safetensors",  # beside it, at the end
+                instances=(_INSTANCES.start, _INSTANCES.stop, _INSTANCES.step),
+                held_out=0.1,
+                size=_SPEC.size,
+                points=_SPEC.points,
+                draw=_SPEC.draw,
+                color=_SPEC.color,
+                pad=_SPEC.pad,
+                channels=1,
+                # About a third of a picture's pixels are hit, at half of full brightness.
+                mean=(0.2,),
+                std=(0.5,),
+            ),
+            model=Model(name=_MODEL),
+            optimizer=Optimizer(learning_rate=3e-3, clip_norm=1.0),
+            schedule=Schedule(seconds=seconds, warmup_share=0.05),
+            augmentation=Augmentation(label_smoothing=0.1),
+            training=Training(batch_size=32, held_out_images=2000),
         )
+        trained = pretrain(recipe, output=folder, source=DrawnSource(train, held_out), progress=bars)
 
         from fdsl.contact_sheet import contact_sheet
 
         shown = fdsl.Dataset(catalog, _INSTANCES, replace(_SPEC, size=128))  # as training sees them, larger
         contact_sheet(shown, categories=10, instances=8).save(folder / "contact_sheet.png")
-        _draw_curves(folder / LOG, folder / "curves.png")
+        draw_curves(folder / LOG, folder / "curves.png", chance=1 / _CATEGORIES)
         catalog.save(folder / "catalog.safetensors")
     report = asdict(trained) | {
         "engine_images_per_s": round(engine_speed, 1),
@@ -140,30 +149,6 @@ def _engine_speed(dataset: fdsl.Dataset, show: Callable[[float], None]) -> float
     return images / elapsed
 
 
-def _draw_curves(log: Path, image: Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    with log.open(newline="") as lines:
-        rows = list(csv.DictReader(lines))
-    figure = Figure(figsize=(9, 3.6), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, 2)
-    for panel, column, factor, label, style in (
-        (panels[0], "loss", 1, "training loss (nats)", "-"),
-        (panels[1], "held_out_accuracy", 100, "held-out accuracy (%)", "o-"),
-    ):
-        points = [(int(row["step"]), factor * float(row[column])) for row in rows if row[column]]
-        panel.plot(*zip(*points, strict=True), style, color="#2a6f97", markersize=4, linewidth=1.5)
-        panel.set(xlabel="step", ylabel=label, xlim=(0, None), ylim=(0, 100 if factor == 100 else None))
-        panel.spines[["top", "right"]].set_visible(False)
-        panel.grid(axis="y", color="#e5e5e5", linewidth=0.8)
-        panel.set_axisbelow(True)
-    panels[1].axhline(100 / _CATEGORIES, color="#999999", linewidth=1, linestyle="--")
-    panels[1].text(points[-1][0], 100 / _CATEGORIES + 1, "chance", color="#777777", horizontalalignment="right")
-    figure.savefig(image)
-
-
 def _print(report: dict[str, Any], folder: Path) -> None:
     table = Table(title=f"{_CATEGORIES} FractalDB categories, {report['model']}, {_SPEC.size} px, {report['device']}")
     table.add_column("figure")
@@ -180,5 +165,5 @@ def _print(report: dict[str, Any], folder: Path) -> None:
         table.add_row(name, value)
     console = Console()
     console.print(table)
-    for file in ("contact_sheet.png", "curves.png", "report.json", "catalog.safetensors", "last.ckpt"):
+    for file in ("contact_sheet.png", "curves.png", "report.json", "catalog.safetensors", "weights.safetensors"):
         console.print(str(folder / file), soft_wrap=True, highlight=False)

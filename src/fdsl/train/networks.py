@@ -1,4 +1,4 @@
-"""timm models for the pictures of a dataset, and what else every training step of ours has."""
+"""timm models and optimizers as recipes name them, and the devices that they train on."""
 
 from __future__ import annotations
 
@@ -12,55 +12,76 @@ try:
 except ImportError as error:
     raise ImportError(f"training needs {error.name}, which is not installed; pip install 'fdsl[train]'") from error
 
-from fdsl.datasets import IndexedPictures
-
-# The norm that gradients are clipped to.
-CLIP_NORM = 1.0
-# About a third of a picture's pixels are hit, at half of full brightness.
-_PIXEL_MEAN, _PIXEL_STD = 0.2, 0.5
+from fdsl.train.recipes import Model, Optimizer
 
 
-class PixelNorm(torch.nn.Module):  # type: ignore[misc]
-    """uint8 pixels (B, C, H, W) to float32: (x / 255 − 0.2) / 0.5, on the device that they are on."""
+def network_of(model: Model, channels: int, size: int, classes: int) -> torch.nn.Module:
+    """timm's model of that name and options, untrained, in channels-last memory.
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalises a batch."""
-        return (images.float() - 255 * _PIXEL_MEAN) * (1 / (255 * _PIXEL_STD))
-
-
-def network_named(name: str, dataset: IndexedPictures) -> torch.nn.Module:
-    """timm's model of that name, untrained, for the pictures and classes of a dataset.
+    Args:
+        model: the recipe's.
+        channels: of a picture.
+        size: pixels of a side.
+        classes: outputs.
 
     Raises:
-        ValueError: timm has no such model (names the near ones), or it does not take such pictures.
+        ValueError: timm has no such model (names the near ones), or it does not take such pictures or options.
 
-    >>> network_named("resnet18", dataset).fc.out_features
-    2
+    >>> network_of(Model(name="resnet18"), channels=3, size=64, classes=10).fc.out_features
+    10
     """
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.4)
-        raise ValueError(f"timm has no model {name!r}; expected one of timm.list_models(), such as {', '.join(near)}")
-    shape = (dataset.spec.image_channels, dataset.spec.size, dataset.spec.size)
-    arguments = {"pretrained": False, "num_classes": len(dataset.classes), "in_chans": shape[0]}
+    if not timm.is_model(model.name):
+        models = timm.list_models()
+        near = [one for one in models if one.startswith(model.name)][:3]
+        near = near or difflib.get_close_matches(model.name, models, n=3, cutoff=0.4)
+        raise ValueError(
+            f"timm has no model {model.name!r}; expected one of timm.list_models(), such as {', '.join(near)}"
+        )
+    arguments = {"pretrained": False, "num_classes": classes, "in_chans": channels} | model.options
     try:
         try:
-            network = timm.create_model(name, img_size=shape[1], **arguments)
+            network = timm.create_model(model.name, **{"img_size": size} | arguments)
         except TypeError:  # convolutions take any size
             torch.manual_seed(torch.initial_seed())
-            network = timm.create_model(name, **arguments)
+            network = timm.create_model(model.name, **arguments)
         with torch.inference_mode():
-            network.eval()(torch.zeros(1, *shape))
+            network.eval()(torch.zeros(1, channels, size, size))
     except Exception as error:
         reason = str(error).partition("\n")[0]
+        options = f" with options {model.options}" if model.options else ""
         raise ValueError(
-            f"model {name!r} does not take images of {shape} (channels, height, width): {reason}"
+            f"model {model.name!r}{options} does not take images of {(channels, size, size)} "
+            f"(channels, height, width): {reason}"
         ) from None
     return network.train().to(memory_format=torch.channels_last)  # faster, for convolutions
 
 
-def optimizer_of(network: torch.nn.Module, learning_rate: float, weight_decay: float) -> torch.optim.Optimizer:
-    """AdamW, without decay of biases and norms."""
-    return create_optimizer_v2(network, "adamw", lr=learning_rate, weight_decay=weight_decay)
+def highest_rate(optimizer: Optimizer, batch_size: int) -> float:
+    """The learning rate between warm-up and decay, scaled in proportion to the batch size if the recipe says so.
+
+    >>> highest_rate(Optimizer(learning_rate=3e-4, per_batch=512), batch_size=64)
+    3.75e-05
+    """
+    return optimizer.learning_rate * (batch_size / optimizer.per_batch if optimizer.per_batch else 1.0)
+
+
+def optimizer_of(network: torch.nn.Module, optimizer: Optimizer, batch_size: int) -> torch.optim.Optimizer:
+    """The optimizer of what requires gradients, at its highest rate.
+
+    Args:
+        network: whose biases, norms and `no_weight_decay()` are not decayed, unless the recipe says `decay_all`.
+        optimizer: the recipe's.
+        batch_size: of all ranks together.
+    """
+    name = "adamw" if optimizer.name == "adamw" else "sgd" if optimizer.nesterov else "momentum"
+    return create_optimizer_v2(
+        network,
+        name,
+        lr=highest_rate(optimizer, batch_size),
+        weight_decay=optimizer.weight_decay,
+        momentum=optimizer.momentum,
+        filter_bias_and_bn=not optimizer.decay_all,
+    )
 
 
 def device_named(name: str) -> torch.device:

@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Iterator
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+import fdsl.progress
 
 
 @contextlib.contextmanager
@@ -23,3 +25,15 @@ def progress_bars(progress: bool | Progress) -> Iterator[Progress]:
     note = TextColumn("{task.fields[note]}")
     with Progress(*columns, TimeElapsedColumn(), note, console=Console(stderr=True), disable=not progress) as bars:
         yield bars
+
+
+def reports_to(bars: Progress) -> fdsl.progress.Progress:
+    """What long work calls with (what, done, total): a bar for each thing that is done."""
+    tasks: dict[str, TaskID] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in tasks:
+            tasks[what] = bars.add_task(what, total=total, note="")
+        bars.update(tasks[what], completed=done, total=total)
+
+    return report

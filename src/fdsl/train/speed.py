@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fdsl.train.networks import (  # first: it names what is missing
-    CLIP_NORM,
-    PixelNorm,
     device_named,
     device_text,
     has_fast_bf16,
-    network_named,
+    network_of,
     optimizer_of,
 )
 
@@ -23,6 +21,7 @@ from torch.nn import functional
 
 from fdsl.datasets import IndexedPictures
 from fdsl.progress import Progress
+from fdsl.train.recipes import Model, Optimizer
 
 _WARM_UP = 3
 # A GPU is waited for so seldom that it never runs out of work for that.
@@ -80,20 +79,18 @@ def training_speed(
     spec = dataset.spec
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
         torch.manual_seed(0)
-        network = network_named(model, dataset).to(where)
+        network = network_of(Model(name=model), spec.image_channels, spec.size, len(dataset.classes)).to(where)
         shape = (batch_size, spec.image_channels, spec.size, spec.size)
         images = torch.randint(0, 256, shape, dtype=torch.uint8, device=where)
         labels = torch.randint(0, len(dataset.classes), (batch_size,), device=where)
-        optimizer = optimizer_of(network, learning_rate=1e-3, weight_decay=0.05)
-        forward, norm = torch.compile(network) if compiled else network, PixelNorm()
-        parameters = list(network.parameters())
+        optimizer = optimizer_of(network, Optimizer(), batch_size)
+        forward = torch.compile(network) if compiled else network
 
         def step() -> None:
             with torch.autocast(where.type, torch.bfloat16, enabled=has_fast_bf16(where)):
-                loss = functional.cross_entropy(forward(norm(images)), labels, label_smoothing=0.1)
+                loss = functional.cross_entropy(forward(images.float() * (1 / 255)), labels, label_smoothing=0.1)
             optimizer.zero_grad()
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, CLIP_NORM)
             optimizer.step()
 
         for number in range(_WARM_UP):
