@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -387,6 +388,7 @@ class TestLoggers:
             interrupt_at(patch, 15)
             with pytest.raises(KeyboardInterrupt):
                 pretrain(changes, output=tmp_path / "run", loggers=["tensorboard"])
+        time.sleep(1)  # its files are named by the second
         pretrain(changes, output=tmp_path / "run", loggers=["tensorboard"], resume=True)
         events = list((tmp_path / "run" / "tensorboard").glob("events*"))
         assert [b"learning_rate" in file.read_bytes() for file in events] == [True, True]

@@ -97,7 +97,13 @@ def export_dataset(
     working, names = export.working, [plan.name(shard) for shard in range(len(plan))]
     if not _goes_on(export, names):
         return _report(plan, load_manifest(export.folder), 0)
-    working.open(identity(plan), names)
+    try:
+        working.open(identity(plan), names)
+    except OSError:
+        if _goes_on(export, names):
+            raise
+        # Another process has just been done with all of it, and removed the working folder.
+        return _report(plan, load_manifest(export.folder), 0)
     mine = range(here.rank, len(plan), here.world_size)
     missing = [shard for shard in mine if not working.entry(names[shard])]
     drawn, to_draw = 0, sum(plan.size(shard) for shard in missing)
@@ -121,8 +127,11 @@ def export_dataset(
     complete = [entry for name in names if (entry := working.entry(name))]
     if len(complete) == len(names):
         working.finish(identity(plan), complete)
-    # The last rank may just have written the manifest, and removed the entries.
-    return _report(plan, load_manifest(export.folder) or {"shards": complete}, drawn)
+    # The last rank may just have written the manifest, and removed the entries: all but those written meanwhile.
+    manifest = load_manifest(export.folder)
+    if manifest is not None:
+        working.remove()
+    return _report(plan, manifest or {"shards": complete}, drawn)
 
 
 @dataclass(frozen=True)
