@@ -23,7 +23,7 @@ from PIL import Image
 import fdsl
 from fdsl import Dataset, EpochOrder, RandomView, RenderSpec
 from fdsl.export import export_dataset, verify_export
-from fdsl.export.manifest import WORKING
+from fdsl.export.manifest import WORKING, WorkingFolder
 
 SPEC = RenderSpec(size=32, points=1000)
 LAYOUTS = ("folder", "webdataset", "parquet")
@@ -386,6 +386,14 @@ class TestRestart:
         assert [other.wait() for other in others] == [0, 0]
         export_dataset(dataset, tmp_path / "alone", "webdataset", shard_size=7, workers=1)
         assert tree(tmp_path / "out") == tree(tmp_path / "alone")
+
+    def test_an_entry_that_another_process_is_writing_stays(self, tmp_path: Path) -> None:
+        working = WorkingFolder(tmp_path)
+        working.path.mkdir()
+        for name in (".00000.json.0123abcd.partial", ".00000.tar.0123abcd.partial"):
+            (working.path / name).touch()
+        working.remove_stale()
+        assert os.listdir(working.path) == [".00000.json.0123abcd.partial"]
 
     def test_the_same_command_twice_at_once_does_no_harm(self, tmp_path: Path, saved: Path) -> None:
         for layout in ("webdataset", "folder"):

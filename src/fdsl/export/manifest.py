@@ -155,6 +155,8 @@ class WorkingFolder:
     def remove_stale(self) -> None:
         """Removes unfinished shards whose writers have ended, however they ended."""
         for unfinished in self.path.glob(".*.partial"):
+            if unfinished.suffixes[-3:-2] == [".json"]:
+                continue  # an entry, written without a lock in no time: another process may be at it
             with contextlib.suppress(OSError), _locked(unfinished, wait=False):
                 shutil.rmtree(unfinished) if unfinished.is_dir() else unfinished.unlink()
 
