@@ -114,19 +114,20 @@ def export_dataset(
         if progress:
             progress("drawing", drawn, to_draw)
 
+    complete: list[Entry] = []
     try:
         with closing(_entries(export, missing, workers or default_threads(), ray, drew)) as entries:
             for _ in entries:
                 pass
+        complete = [entry for name in names if (entry := working.entry(name))]
+        if len(complete) == len(names):
+            working.finish(identity(plan), complete)
     except OSError:
         # Another process that wrote the same shards may have been the first to be done with all of them.
         if load_manifest(export.folder) is None:
             raise
     finally:
         working.remove_stale()
-    complete = [entry for name in names if (entry := working.entry(name))]
-    if len(complete) == len(names):
-        working.finish(identity(plan), complete)
     # The last rank may just have written the manifest, and removed the entries: all but those written meanwhile.
     manifest = load_manifest(export.folder)
     if manifest is not None:
