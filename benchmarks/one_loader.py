@@ -221,6 +221,8 @@ def do(job: Job) -> None:
         return
     result = {"make": make, "look": look, "measure": measure, "train": train, "nothing": nothing}[job.do](job)
     print(json.dumps(result | {"imports_s": imported}), file=results, flush=True)
+    if job.world_size > 1:
+        torch.distributed.destroy_process_group()
 
 
 def nothing(job: Job) -> dict[str, Any]:

@@ -114,6 +114,7 @@ def start(rank: int, world_size: int, store: str, folder: Path, *arguments: Any)
     torch.set_num_threads(1)
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=world_size)
     Training(folder, *arguments).run()
+    distributed.destroy_process_group()  # else gloo's threads may abort the process at its end: once in twenty
 
 
 if __name__ == "__main__":  # under torchrun: rank 1 dies in its first life
@@ -121,3 +122,4 @@ if __name__ == "__main__":  # under torchrun: rank 1 dies in its first life
     distributed.init_process_group("gloo")
     training = Training(Path(sys.argv[1]), 100, 2, 2, None, {"batch_size": 3})
     training.run(die_at=5 if os.environ["TORCHELASTIC_RESTART_COUNT"] == "0" and training.rank == 1 else None)
+    distributed.destroy_process_group()
