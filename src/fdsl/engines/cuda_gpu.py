@@ -15,11 +15,11 @@ try:
 except ImportError as error:
     raise ImportError("the cuda engine needs torch, which is not installed; pip install 'fdsl[cuda]'") from error
 
+from fdsl.engines import check_gpu
 from fdsl.presets import cache_folder
 
 KERNELS = Path(__file__).parents[1] / "kernels"
 THREADS = 256
-OLDEST = (7, 5)  # compute capability
 _CACHE_BYTES = 256 << 20
 
 
@@ -91,24 +91,14 @@ class Gpu:
 
     def __init__(self, device: str | torch.device) -> None:
         self.device = torch.device(device)
-        if not torch.cuda.is_available():
-            raise RuntimeError(f"device {str(device)!r} is not there: torch sees no CUDA GPU; expected device='cpu'")
+        check_gpu(self.device)
         index = torch.cuda.current_device() if self.device.index is None else self.device.index
-        if index >= torch.cuda.device_count():
-            raise RuntimeError(f"device is {str(device)!r}; expected cuda:0 to cuda:{torch.cuda.device_count() - 1}")
         self.device = torch.device("cuda", index)
-        self.capability = torch.cuda.get_device_capability(index)
-        if self.capability < OLDEST:
-            found, oldest = (".".join(map(str, version)) for version in (self.capability, OLDEST))
-            raise RuntimeError(
-                f"{torch.cuda.get_device_name(index)} has compute capability {found}; expected {oldest} or more, "
-                "or device='cpu'"
-            )
         self._kernels: dict[str, Any] = {}
 
     @cached_property
     def _architecture(self) -> str:
-        return "sm_{}{}".format(*self.capability)
+        return "sm_{}{}".format(*torch.cuda.get_device_capability(self.device))
 
     def kernel(self, source: str, name: str) -> Any:
         """The kernel `name` of kernels/cuda/SOURCE.cu, to launch."""
