@@ -16,6 +16,7 @@ from fdsl.indexing import numbers_at
 from fdsl.primitives import Instances
 
 DONE = ("fractaldb",)
+DONE += ("exfractaldb", "pcfractaldb")
 ARCHITECTURES = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 
 
@@ -43,9 +44,20 @@ def test_blocks_draw_the_bytes_of_the_cpu_engine(family: str, name: str, blocks:
     assert np.array_equal(drawn.numpy(), expected)
 
 
-def test_records_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:
-    assert blocks.source("affine").size_of_systems_task() == cuda_plans.SYSTEMS_TASK.itemsize
-    assert blocks.source("affine").size_of_placed_affine() == cuda_plans.PLACED_BYTES["affine"]
+@pytest.mark.parametrize("name", ["affine", "spatial"])
+def test_records_of_systems_are_as_long_as_the_kernels_have_them(name: str, blocks: HostBlocks) -> None:
+    source = blocks.source(name)
+    assert source.size_of_systems_task() == cuda_plans.SYSTEMS_TASK.itemsize
+    assert getattr(source, f"size_of_placed_{name}")() == cuda_plans.PLACED_BYTES[name]
+    assert getattr(source, f"size_of_placing_{name}")() == cuda_plans.PLACING_BYTES[name]
+
+
+def test_records_of_clouds_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:
+    source = blocks.source("clouds")
+    assert source.size_of_clouds_task() == cuda_plans.CLOUDS_TASK.itemsize
+    assert source.size_of_placed_cloud() == cuda_plans.PLACED_BYTES["cloud"]
+    assert source.size_of_placing_cloud() == cuda_plans.PLACING_BYTES["cloud"]
+    assert source.size_of_cloud_drawing() <= cuda_plans.CLOUD_HEADER_BYTES
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

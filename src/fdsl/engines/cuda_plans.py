@@ -10,14 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdsl.engines.cpu import SPEC
-from fdsl.primitives import AffineSystems, Drawing
+from fdsl.primitives import AffineSystems, Clouds, Drawing, SpatialSystems
 from fdsl.rendering import RenderSpec
 
 SHARED_BYTES = 48 * 1024  # of a block; kernels/cuda/block.h
 # Of a block's shared memory, at most, before its plane.
 _HEADER_BYTES = 1024
+CLOUD_HEADER_BYTES = 2048
 _MARGIN = 2  # cells around a strip; kernels/cuda/planes.h
-# Strips beyond so many would walk a picture too often: its plane then lies in the GPU's memory.
+# Strips of numbers beyond so many would walk a picture too often: they then lie in the GPU's memory. Of bits the
+# largest picture has 46, which take less long than to write its pixels.
 _MOST_STRIPS = 24
 
 # The head of every task; kernels/cuda/task.h has the same record.
@@ -31,11 +33,13 @@ SYSTEMS_TASK = np.dtype(
     [
         *_TASK,
         *((name, _POINTER) for name in ("affine", "probability", "maps")),
-        *((name, np.int32) for name in ("width", "unused_too")),
+        *((name, np.int32) for name in ("width", "categories")),
     ]
 )
-# What a kernel that places a picture leaves to the one that draws it.
-PLACED_BYTES = {"affine": 352}
+CLOUDS_TASK = np.dtype([*SYSTEMS_TASK.descr, ("own", np.int32), ("unused_three", np.int32)])
+# What a kernel that places a picture leaves to the one that draws it, and the shared memory that it works in.
+PLACED_BYTES = {"affine": 352, "spatial": 544, "cloud": 1136}
+PLACING_BYTES = {"affine": 960, "spatial": 5712, "cloud": 1072}
 
 
 @dataclass(frozen=True)
@@ -78,25 +82,55 @@ def plan(drawing: Drawing, spec: RenderSpec) -> Plan:
     match drawing:
         case AffineSystems(params=params):
             return _systems("affine", params, spec)
+        case SpatialSystems(params=params):
+            return _systems("spatial", params, spec)
+        case Clouds():
+            return _clouds(drawing, spec)
     raise NotImplementedError(type(drawing).__name__)
 
 
 def _systems(name: str, params: Mapping[str, NDArray[Any]], spec: RenderSpec) -> Plan:
-    bits = spec.color in ("gray", "white") and spec.draw != "patch_per_point"
-    strips = strips_of(spec.size, bits)
-    kernel = f"draw_{name}_{'bits' if bits else 'numbers'}{'_outside' if strips.outside_bytes else ''}"
+    kernel, strips = _points(name, spec)
     return Plan(
         name,
         SYSTEMS_TASK,
-        [(f"place_{name}", 1, SHARED_BYTES), (kernel, strips.count, strips.shared_bytes)],
+        [(f"place_{name}", 1, PLACING_BYTES[name]), (kernel, strips.count, strips.shared_bytes)],
         strips,
-        numbers={"width": params["affine"].shape[1]},
-        resident={field: params[field] for field in ("affine", "probability", "maps")},
+        numbers=_shape(params),
+        resident=_arrays(params),
         placed_bytes=PLACED_BYTES[name],
     )
 
 
-def strips_of(size: int, bits: bool) -> Strips:
+def _clouds(drawing: Clouds, spec: RenderSpec) -> Plan:
+    kernel, strips = _points("clouds", spec, CLOUD_HEADER_BYTES)
+    return Plan(
+        "clouds",
+        CLOUDS_TASK,
+        [("place_cloud_pictures", 1, PLACING_BYTES["cloud"]), (kernel, strips.count, strips.shared_bytes)],
+        strips,
+        numbers={"own": Clouds.own_points(spec.points or 1, drawing.mix), **_shape(drawing.params)},
+        resident=_arrays(drawing.params),
+        placed_bytes=PLACED_BYTES["cloud"],
+    )
+
+
+def _points(name: str, spec: RenderSpec, header_bytes: int = _HEADER_BYTES) -> tuple[str, Strips]:
+    """The kernel that draws points, and its strips."""
+    bits = spec.color in ("gray", "white") and spec.draw != "patch_per_point"
+    strips = strips_of(spec.size, bits, header_bytes)
+    return f"draw_{name}_{'bits' if bits else 'numbers'}{'_outside' if strips.outside_bytes else ''}", strips
+
+
+def _shape(params: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    return dict(zip(("categories", "width"), params["affine"].shape[:2], strict=True))
+
+
+def _arrays(params: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {field: params[field] for field in ("affine", "probability", "maps")}
+
+
+def strips_of(size: int, bits: bool, header_bytes: int = _HEADER_BYTES) -> Strips:
     """Strips of a picture of which a bit, or a number of four bytes, is kept for each cell.
 
     >>> strips_of(512, bits=True).count, strips_of(512, bits=False).count
@@ -104,9 +138,9 @@ def strips_of(size: int, bits: bool) -> Strips:
     """
     cells = size + 2 * _MARGIN
     row_bytes = -(-cells // 32) * 4 if bits else cells * 4
-    rows = (SHARED_BYTES - _HEADER_BYTES) // row_bytes - 2 * _MARGIN
+    rows = (SHARED_BYTES - header_bytes) // row_bytes - 2 * _MARGIN
     count = -(-size // rows) if rows > 0 else size
-    if count > _MOST_STRIPS:
-        return Strips(1, size, _HEADER_BYTES, cells * row_bytes)
+    if count > _MOST_STRIPS and not bits:
+        return Strips(1, size, header_bytes, cells * row_bytes)
     rows = -(-size // count)
-    return Strips(-(-size // rows), rows, _HEADER_BYTES + (rows + 2 * _MARGIN) * row_bytes)
+    return Strips(-(-size // rows), rows, header_bytes + (rows + 2 * _MARGIN) * row_bytes)
