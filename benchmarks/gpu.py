@@ -405,7 +405,7 @@ def print_tables(report: dict[str, Any], output: Path) -> None:
     if made := report.get("nothing"):
         drawing = made["drawing_s"]["gpu"]
         console.print(
-            f"FractalDB-1k from nothing in {made['minutes']:.1f} minutes (the original system: {ORIGINAL_MINUTES:.0f}); "
+            f"FractalDB-1k from nothing in {made['minutes']:.1f} minutes (originally {ORIGINAL_MINUTES:.0f}); "
             f"drawing alone takes the GPU {drawing:.1f} s"
         )
     console.print(f"All figures: {output}")
