@@ -16,6 +16,7 @@ from fdsl.indexing import numbers_at
 from fdsl.primitives import Instances
 
 DONE = ("fractaldb",)
+DONE += ("perlin", "rcdb", "visualatom", "bezier", "sparks", "sparks_in_space", "zigzags", "ripples")
 ARCHITECTURES = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 
 

@@ -43,6 +43,8 @@ class Block {
 };
 
 #define FDSL_UNROLL _Pragma("unroll")
+#define FDSL_UNROLL_BY(count) FDSL_PRAGMA(unroll(count))
+#define FDSL_PRAGMA(text) _Pragma(#text)
 #define FDSL_SIZE(name, ...)
 #define FDSL_KERNEL(name, Task)                                                                   \
   extern "C" __global__ void __launch_bounds__(fdsl::THREADS) name(const void* task, void* out) { \
@@ -97,6 +99,7 @@ class Block {
 };
 
 #define FDSL_UNROLL
+#define FDSL_UNROLL_BY(count)
 // What tests compare with the records that Python packs.
 #define FDSL_SIZE(name, ...) \
   extern "C" int size_of_##name() { return sizeof(__VA_ARGS__); }
