@@ -18,6 +18,8 @@ FLAGS = ["-std=c++20", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", 
 class HostBlocks:
     """What `fdsl.engines.cuda_gpu.Gpu` is to the cuda engine, without a GPU."""
 
+    device = torch.device("cpu")
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._sources: dict[str, ctypes.CDLL] = {}
@@ -45,3 +47,6 @@ class HostBlocks:
 
     def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
         to.copy_(torch.from_numpy(data.copy()))
+
+    def download(self, data: torch.Tensor) -> NDArray[np.uint8]:
+        return data.numpy().copy()

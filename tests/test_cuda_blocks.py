@@ -22,6 +22,7 @@ from fdsl.primitives import Instances
 
 DONE = ("fractaldb",)
 DONE += ("exfractaldb", "pcfractaldb")
+DONE += ("perlin", "rcdb", "visualatom", "bezier", "sparks", "sparks_in_space", "zigzags", "ripples")
 ARCHITECTURES = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 
 

@@ -367,7 +367,7 @@ class Dataset(IndexedPictures):
         areas = channels * objects["side"][by_side].astype(np.int64) ** 2
         ends = np.cumsum(areas)
         objects["offset"][by_side] = ends - areas
-        pixels, opaque = engine.empty((int(ends[-1]) if count else 0,)), False
+        pixels, opaque = engine.empty((int(ends[-1]) if count else 0,), "uint8"), False
         sides, starts = np.unique(objects["side"][by_side], return_index=True)
         for side, group in zip(sides.tolist(), np.split(by_side, starts[1:]), strict=False):
             drawn, begin = objects[group], objects["offset"][group[0]]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import weakref
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
 from typing import Any, Protocol
@@ -11,6 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fdsl import _core
+from fdsl.compositions import OBJECT
 from fdsl.engines import cuda_plans
 from fdsl.engines.cpu import spec_record
 from fdsl.engines.cuda_gpu import Gpu
@@ -28,6 +31,8 @@ _ALIGNED = 256
 class Blocks(Protocol):
     """What runs blocks of kernels: a GPU, or in the tests the host."""
 
+    device: torch.device
+
     def kernel(self, source: str, name: str) -> Any:
         """A kernel of kernels/cuda/SOURCE.cu."""
 
@@ -39,6 +44,9 @@ class Blocks(Protocol):
 
     def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
         """Copies bytes there."""
+
+    def download(self, data: torch.Tensor) -> NDArray[np.uint8]:
+        """Bytes from there, once all that was launched is done."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +99,14 @@ class Engine:
         self._resident: dict[int, tuple[weakref.ref[NDArray[Any]], torch.Tensor]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> torch.Tensor:
-        """Uninitialised memory of that shape: of pixels, a batch (B, channels, size, size) or flat; or of a dtype."""
-        kind: torch.dtype = getattr(torch, dtype or self.pixels.dtype)
-        memory = self._blocks.empty(prod(shape) * kind.itemsize).view(kind)
-        if dtype or len(shape) != 4 or not self.pixels.channels_last:
+        """Uninitialised memory on the device: of this engine's PixelFormat, or C-contiguous of a named dtype.
+
+        >>> engine.empty((256, 3, 224, 224)).is_contiguous(memory_format=torch.channels_last)
+        True
+        """
+        element: torch.dtype = getattr(torch, dtype or self.pixels.dtype)
+        memory = self._blocks.empty(prod(shape) * element.itemsize).view(element)
+        if dtype or not self.pixels.channels_last or len(shape) != 4:
             return memory.view(shape)
         pictures, channels, rows, columns = shape
         return memory.view(pictures, rows, columns, channels).permute(0, 3, 1, 2)
@@ -108,59 +120,155 @@ class Engine:
     def draw(
         self, drawing: Drawing, spec: RenderSpec, palette: NDArray[np.uint8], seed: int, out: torch.Tensor
     ) -> None:
-        """Draws a batch into `out`, (B, channels, size, size), of this engine's PixelFormat, on the current stream.
+        """Draws a batch into `out`, (B, channels, size, size), on the current stream.
 
         Args:
             drawing: what to draw, of a family.
             spec: how, as the family completed it.
             palette: what a pixel can hold, uint8 (N, channels), the ground first.
             seed: of the dataset.
-            out: where to; as `empty` makes it.
-        """
-        self.prepare(drawing, spec, palette, seed).draw(out)
+            out: where to, contiguous or channels-last: pixels of this engine's dtype are normalised as it does, and
+                uint8 are plain bytes.
 
-    def prepare(self, drawing: Drawing, spec: RenderSpec, palette: NDArray[np.uint8], seed: int) -> Prepared:
+        Raises:
+            ValueError: `out` is another tensor.
+        """
+        shape = (len(drawing.records), palette.shape[1], spec.size, spec.size)
+        self.prepare(drawing, spec, palette, seed, self._format_of(out, shape)).draw(out)
+
+    def _format_of(self, out: torch.Tensor, shape: tuple[int, ...]) -> PixelFormat:
+        """How pixels are written into that tensor."""
+        last = not out.is_contiguous()
+        fits = out.shape == shape and not (last and not out.permute(0, 2, 3, 1).is_contiguous())
+        if fits and out.device == self._blocks.device:
+            if out.dtype == getattr(torch, self.pixels.dtype):
+                return replace(self.pixels, channels_last=last)
+            if out.dtype == torch.uint8:
+                return PixelFormat(channels_last=last)
+        raise ValueError(
+            f"out is {out.dtype} {tuple(out.shape)} of strides {out.stride()} on {out.device}; expected {shape}, "
+            f"contiguous or channels-last, torch.uint8 or {self.pixels.dtype}, on {self._blocks.device}"
+        )
+
+    def prepare(
+        self,
+        drawing: Drawing,
+        spec: RenderSpec,
+        palette: NDArray[np.uint8],
+        seed: int,
+        pixels: PixelFormat | None = None,
+    ) -> Prepared:
         """Uploads what a batch needs; its `draw` may then be captured in a CUDA graph, and draws it again each time.
+
+        Args:
+            drawing: what to draw, of a family.
+            spec: how, as the family completed it.
+            palette: what a pixel can hold, uint8 (N, channels), the ground first.
+            seed: of the dataset.
+            pixels: how they are written; None is the engine's own way.
 
         >>> prepared = engine.prepare(drawing, spec, palette, seed)
         >>> with torch.cuda.graph(graph):
         ...     prepared.draw(images)
         """
-        plan = cuda_plans.plan(drawing, spec)
+        pixels = self.pixels if pixels is None else pixels
+        plan = cuda_plans.plan(drawing, spec, seed, len(palette))
         kernels = [self._blocks.kernel(plan.source, name) for name, _, _ in plan.kernels]
-        task = np.zeros((), plan.task)
-        task["spec"] = spec_record(spec, seed)
-        task["strips"], task["strip_rows"] = plan.strips.count, plan.strips.rows
-        task["channels"], task["channels_last"] = palette.shape[1], self.pixels.channels_last
-        task["element_bytes"] = self.pixels.element_bytes
+        task = self._task(plan.task, spec_record(spec, seed), plan.strips, palette.shape[1], pixels)
         for name, number in plan.numbers.items():
             task[name] = number
         resident = {name: self._on_gpu(array) for name, array in plan.resident.items()}
         for name, there in resident.items():
             task[name] = there.data_ptr()
-        picture_bytes = spec.size**2 * palette.shape[1] * self.pixels.element_bytes
+        picture_bytes = spec.size**2 * palette.shape[1] * pixels.element_bytes
         outside = plan.strips.outside_bytes
         at_once = max(1, _OUTSIDE_BYTES // outside if outside else len(drawing.records))
         launches, memory = [], [*resident.values()]
         for first in range(0, len(drawing.records), at_once):
             records = drawing.records[first : first + at_once]
-            arrays = {"values": self.pixels.values(palette).astype(np.uint32), "records": records, **plan.arrays}
+            arrays = {"values": pixels.values(palette).astype(np.uint32), "records": records, **plan.arrays}
             working = {"places": len(records) * plan.placed_bytes, "scratch": len(records) * outside}
-            lengths = [task.nbytes, *(array.nbytes for array in arrays.values()), *working.values()]
-            starts = [0, *accumulate(-(-length // _ALIGNED) * _ALIGNED for length in lengths)]
-            there = self._blocks.empty(starts[-1])
-            for name, start in zip([*arrays, *working], starts[1:-1], strict=True):
-                task[name] = there.data_ptr() + start
-            packed = np.zeros(starts[1 + len(arrays)], np.uint8)
-            for array, start in zip([task, *arrays.values()], starts, strict=False):
-                packed[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
-            self._blocks.upload(packed, there[: len(packed)])
+            there, _ = self._upload(task, arrays, working)
             memory.append(there)
             launches += [
                 Launch(kernel, len(records) * blocks, shared_bytes, there.data_ptr(), first * picture_bytes)
                 for kernel, (_, blocks, shared_bytes) in zip(kernels, plan.kernels, strict=True)
             ]
         return Prepared(launches, memory, self._blocks)
+
+    @staticmethod
+    def _task(
+        dtype: np.dtype[Any], spec: NDArray[np.void], strips: cuda_plans.Strips, channels: int, pixels: PixelFormat
+    ) -> NDArray[np.void]:
+        """A task whose head is filled in, but for what is uploaded with it."""
+        task = np.zeros((), dtype)
+        task["spec"], task["strips"], task["strip_rows"] = spec, strips.count, strips.rows
+        task["channels"], task["channels_last"] = channels, pixels.channels_last
+        task["element_bytes"] = pixels.element_bytes
+        return task
+
+    def _upload(
+        self, task: NDArray[np.void], arrays: Mapping[str, NDArray[Any]], working: Mapping[str, int]
+    ) -> tuple[torch.Tensor, dict[str, int]]:
+        """A task, the arrays that its fields point to, and memory to work in, of so many bytes: where each begins."""
+        lengths = [task.nbytes, *(array.nbytes for array in arrays.values()), *working.values()]
+        ends = [*accumulate(-(-length // _ALIGNED) * _ALIGNED for length in lengths)]
+        starts = dict(zip([*arrays, *working], ends, strict=False))
+        there = self._blocks.empty(ends[-1])
+        for name, start in starts.items():
+            task[name] = there.data_ptr() + start if working.get(name, 1) else 0
+        packed = np.zeros(ends[len(arrays)], np.uint8)
+        for array, start in zip([task, *arrays.values()], [0, *ends], strict=False):
+            packed[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
+        self._blocks.upload(packed, there[: len(packed)])
+        return there, starts
+
+    def compose(
+        self,
+        pixels: torch.Tensor,
+        objects: NDArray[np.void],
+        ground: NDArray[np.uint8],
+        opaque: bool,
+        out: torch.Tensor,
+        masks: torch.Tensor,
+    ) -> None:
+        """Pastes drawn objects onto canvases; see `protocol.Engine.compose`.
+
+        Waits for the device: where objects are seen is host data. `out` is as `draw` has it; objects are plain bytes.
+
+        Raises:
+            ValueError: an object does not fit the batch.
+        """
+        count, channels, size = out.shape[:3]
+        there_format = self._format_of(out, (count, channels, size, size))
+        sides, pictures = objects["side"].astype(np.int64), objects["picture"].astype(np.int64)
+        good = (np.diff(pictures, append=count) >= 0) & (pictures < count)
+        for corner in (objects["left"], objects["top"]):
+            good &= (sides >= 1) & (corner >= 0) & (corner <= size - sides)
+        good &= (objects["offset"] >= 0) & (objects["offset"] <= pixels.numel() - channels * sides**2)
+        firsts = np.searchsorted(pictures, np.arange(count + 1)).astype(np.int32)
+        if not good.all() or (np.diff(firsts) > _core.MAX_OBJECTS).any() or pixels.dtype != torch.uint8:
+            raise ValueError("objects do not fit the batch; expected bytes, and objects picture by picture, inside")
+        if not count:
+            return
+        strips = cuda_plans.pixel_strips(size, cuda_plans.COMPOSE_BYTES)
+        task = self._task(
+            cuda_plans.COMPOSE_TASK, spec_record(RenderSpec(size=size), 0), strips, channels, there_format
+        )
+        task["pixels"], task["masks"] = pixels.data_ptr(), masks.data_ptr() if len(masks) else 0
+        task["ground"] = int.from_bytes(ground.tobytes(), "little")
+        task["opaque"] = opaque
+        values = there_format.values(np.arange(256, dtype=np.uint8)[:, None].repeat(channels, 1))
+        empty = objects.copy()
+        empty["box"], empty["pixels"] = (size, size, 0, 0), 0
+        arrays = {"values": values.astype(np.uint32), "first": firsts, "objects": empty}
+        there, starts = self._upload(task, arrays, {})
+        kernel = self._blocks.kernel("compose", "compose")
+        self._blocks.launch(kernel, count * strips.count, strips.shared_bytes, there.data_ptr(), out.data_ptr())
+        found = self._blocks.download(there[starts["objects"] :][: objects.nbytes]).view(OBJECT)
+        seen = found["pixels"] > 0
+        objects["pixels"] = found["pixels"]
+        objects["box"][seen] = found["box"][seen]
 
     def _on_gpu(self, array: NDArray[Any]) -> torch.Tensor:
         """A catalog's array on the GPU: uploaded when it is first asked for; freed by a later upload once it is gone.

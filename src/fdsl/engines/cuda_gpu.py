@@ -141,3 +141,8 @@ class Gpu:
         pinned = torch.empty(len(data), dtype=torch.uint8, pin_memory=True)
         pinned.numpy()[:] = data
         to.copy_(pinned, non_blocking=True)
+
+    def download(self, data: torch.Tensor) -> NDArray[np.uint8]:
+        """Bytes from the GPU, once all that the stream has launched is done."""
+        found: NDArray[np.uint8] = data.cpu().numpy()
+        return found

@@ -9,18 +9,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl.engines.cpu import SPEC
-from fdsl.primitives import AffineSystems, Clouds, Drawing, SpatialSystems
+from fdsl import _core
+from fdsl.engines.cpu import SPEC, Engine
+from fdsl.primitives import (
+    AffineSystems,
+    BezierCurves,
+    Clouds,
+    Contours,
+    Drawing,
+    Fields,
+    GradientNoise,
+    Points,
+    Polylines,
+    SpatialSystems,
+)
 from fdsl.rendering import RenderSpec
 
 SHARED_BYTES = 48 * 1024  # of a block; kernels/cuda/block.h
 # Of a block's shared memory, at most, before its plane.
 _HEADER_BYTES = 1024
 CLOUD_HEADER_BYTES = 2048
+_THREADS = 256  # of a block
 _MARGIN = 2  # cells around a strip; kernels/cuda/planes.h
 # Strips of numbers beyond so many would walk a picture too often: they then lie in the GPU's memory. Of bits the
 # largest picture has 46, which take less long than to write its pixels.
 _MOST_STRIPS = 24
+# Of a picture: what a cell's number of four bytes can say.
+_MOST_POINTS, _MOST_LINES = 2**30, 2**32 - 2
 
 # The head of every task; kernels/cuda/task.h has the same record.
 _POINTER = np.uint64
@@ -40,6 +55,32 @@ CLOUDS_TASK = np.dtype([*SYSTEMS_TASK.descr, ("own", np.int32), ("unused_three",
 # What a kernel that places a picture leaves to the one that draws it, and the shared memory that it works in.
 PLACED_BYTES = {"affine": 352, "spatial": 544, "cloud": 1136}
 PLACING_BYTES = {"affine": 960, "spatial": 5712, "cloud": 1072}
+# Drawings that no system makes.
+_UNUSED: Any = ("unused_too", np.int32)
+PERLIN_TASK = np.dtype([*_TASK, ("frequencies", _POINTER)])
+CONTOURS_TASK = np.dtype([*_TASK, ("most", np.int32), _UNUSED])
+BEZIER_TASK = np.dtype(
+    [*_TASK, *((name, _POINTER) for name in ("control_points", "curves", "weights")), ("most", np.int32), _UNUSED]
+)
+GIVEN_TASK = np.dtype([*_TASK, ("coordinates", _POINTER), ("ends", _POINTER)])
+FIELDS_TASK = np.dtype([*_TASK, ("levels", _POINTER)])
+COMPOSE_TASK = np.dtype(
+    [
+        *_TASK,
+        *((name, _POINTER) for name in ("pixels", "objects", "first", "masks")),
+        ("ground", np.uint32),
+        ("opaque", np.int32),
+    ]
+)
+PLACED_GIVEN_BYTES = 200
+COMPOSE_BYTES = 48 * _core.MAX_OBJECTS  # of shared memory
+# Of a block's shared memory, before its canvas; with no vertex and no point of a curve.
+CONTOURS_HEADER_BYTES, BEZIER_HEADER_BYTES = 1472, 608
+_VERTEX_BYTES = 8  # of shared memory
+# Strips beyond so many would step the vertices of a picture too often: its canvas then lies in the GPU's memory.
+_MOST_CANVAS_STRIPS = 8
+# Enough for a block, where a pixel costs what its neighbours cost.
+_STRIP_PIXELS = 1 << 14
 
 
 @dataclass(frozen=True)
@@ -77,8 +118,18 @@ class Plan:
     placed_bytes: int = 0
 
 
-def plan(drawing: Drawing, spec: RenderSpec) -> Plan:
-    """How to draw a batch."""
+def plan(drawing: Drawing, spec: RenderSpec, seed: int, entries: int) -> Plan:
+    """How to draw a batch.
+
+    Args:
+        drawing: what to draw.
+        spec: how.
+        seed: of the dataset.
+        entries: rows of the palette.
+
+    Raises:
+        ValueError: what is given does not fit together.
+    """
     match drawing:
         case AffineSystems(params=params):
             return _systems("affine", params, spec)
@@ -86,11 +137,25 @@ def plan(drawing: Drawing, spec: RenderSpec) -> Plan:
             return _systems("spatial", params, spec)
         case Clouds():
             return _clouds(drawing, spec)
+        case GradientNoise(params=params):
+            return _pixels("perlin", PERLIN_TASK, spec, resident={"frequencies": params["frequencies"]})
+        case Contours(records=records):
+            return _contours(records, spec)
+        case BezierCurves(params=params):
+            return _bezier(params, drawing.weights, spec)
+        case Points():
+            return _points(drawing, spec)
+        case Polylines():
+            return _polylines(drawing, spec)
+        case Fields():
+            levels = np.empty((len(drawing.records), 1, spec.size, spec.size), np.uint8)
+            Engine().draw(drawing, spec, np.arange(entries, dtype=np.uint8)[:, None], seed, levels)
+            return _pixels("fields", FIELDS_TASK, spec, arrays={"levels": levels})
     raise NotImplementedError(type(drawing).__name__)
 
 
 def _systems(name: str, params: Mapping[str, NDArray[Any]], spec: RenderSpec) -> Plan:
-    kernel, strips = _points(name, spec)
+    kernel, strips = _walked(name, spec)
     return Plan(
         name,
         SYSTEMS_TASK,
@@ -103,7 +168,7 @@ def _systems(name: str, params: Mapping[str, NDArray[Any]], spec: RenderSpec) ->
 
 
 def _clouds(drawing: Clouds, spec: RenderSpec) -> Plan:
-    kernel, strips = _points("clouds", spec, CLOUD_HEADER_BYTES)
+    kernel, strips = _walked("clouds", spec, CLOUD_HEADER_BYTES)
     return Plan(
         "clouds",
         CLOUDS_TASK,
@@ -115,7 +180,7 @@ def _clouds(drawing: Clouds, spec: RenderSpec) -> Plan:
     )
 
 
-def _points(name: str, spec: RenderSpec, header_bytes: int = _HEADER_BYTES) -> tuple[str, Strips]:
+def _walked(name: str, spec: RenderSpec, header_bytes: int = _HEADER_BYTES) -> tuple[str, Strips]:
     """The kernel that draws points, and its strips."""
     bits = spec.color in ("gray", "white") and spec.draw != "patch_per_point"
     strips = strips_of(spec.size, bits, header_bytes)
@@ -128,6 +193,86 @@ def _shape(params: Mapping[str, NDArray[Any]]) -> dict[str, int]:
 
 def _arrays(params: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {field: params[field] for field in ("affine", "probability", "maps")}
+
+
+def _pixels(name: str, task: np.dtype[Any], spec: RenderSpec, **fields: Mapping[str, NDArray[Any]]) -> Plan:
+    """Of drawings whose pixels do not know each other."""
+    strips = pixel_strips(spec.size)
+    return Plan(name, task, [(f"draw_{name}", strips.count, strips.shared_bytes)], strips, **fields)
+
+
+def _contours(records: NDArray[np.void], spec: RenderSpec) -> Plan:
+    most = int(records["vertices"].clip(1, _core.MAX_VERTICES).max(initial=1))
+    strips = canvas_strips(spec.size, CONTOURS_HEADER_BYTES + most * _VERTEX_BYTES)
+    of_a_thread = next(count for count in (1, 4, 16) if most <= count * _THREADS)
+    kernel = f"draw_contours_{of_a_thread}", strips.count, strips.shared_bytes
+    return Plan("contours", CONTOURS_TASK, [kernel], strips, numbers={"most": most})
+
+
+def _bezier(params: Mapping[str, NDArray[Any]], weights: NDArray[np.float32], spec: RenderSpec) -> Plan:
+    counts = np.arange(2, _core.MAX_CONTROL_POINTS + 1)
+    most = 1 + int(np.searchsorted(np.cumsum(_core.PIECES * counts**2), len(weights), side="right"))
+    strips = canvas_strips(spec.size, BEZIER_HEADER_BYTES + most * _core.PIECES * _VERTEX_BYTES)
+    return Plan(
+        "bezier",
+        BEZIER_TASK,
+        [("draw_bezier", strips.count, strips.shared_bytes)],
+        strips,
+        numbers={"most": most},
+        resident={"control_points": params["control_points"], "curves": params["curves"], "weights": weights},
+    )
+
+
+def _points(drawing: Points, spec: RenderSpec) -> Plan:
+    records = drawing.records
+    last = records["first"] + records["dimensions"].astype(np.int64) * records["points"]
+    good = np.isin(records["dimensions"], (2, 3)) & (records["points"] >= 1) & (records["points"] <= _MOST_POINTS)
+    if not (good & (records["first"] >= 0) & (last <= len(drawing.coordinates))).all():
+        raise ValueError("an instance's points are not among those given")
+    return _given("points", spec, {"coordinates": drawing.coordinates})
+
+
+def _polylines(drawing: Polylines, spec: RenderSpec) -> Plan:
+    ends, first, lines = drawing.ends, drawing.records["first"], drawing.records["lines"]
+    if len(ends) == 0 or ends[0] < 0 or ends[-1] > len(drawing.vertices) or (np.diff(ends) < 1).any():
+        raise ValueError("the ends do not fit the vertices, or a line has none")
+    good = (lines >= 1) & (lines <= _MOST_LINES) & (first >= 0) & (first <= len(ends) - 1 - lines)
+    if not good.all():
+        raise ValueError("an instance's lines are not among those given, or too many")
+    return _given("polylines", spec, {"coordinates": drawing.vertices, "ends": ends})
+
+
+def _given(name: str, spec: RenderSpec, arrays: Mapping[str, NDArray[Any]]) -> Plan:
+    strips = strips_of(spec.size, bits=False)
+    return Plan(
+        "given",
+        GIVEN_TASK,
+        [(f"place_{name}", 1, _HEADER_BYTES), (f"draw_{name}", strips.count, strips.shared_bytes)],
+        strips,
+        arrays=arrays,
+        placed_bytes=PLACED_GIVEN_BYTES,
+    )
+
+
+def pixel_strips(size: int, shared_bytes: int = _HEADER_BYTES) -> Strips:
+    """Strips of a picture whose pixels need nothing of each other."""
+    rows = min(size, -(-_STRIP_PIXELS // size))
+    return Strips(-(-size // rows), rows, shared_bytes)
+
+
+def canvas_strips(size: int, header_bytes: int) -> Strips:
+    """Strips of a picture of which a byte is kept for each pixel, after so much else.
+
+    >>> canvas_strips(224, 10_000).count, canvas_strips(512, 10_000).count
+    (2, 7)
+    """
+    row_bytes = -(-size // 4) * 4
+    rows = (SHARED_BYTES - header_bytes) // row_bytes
+    count = -(-size // rows) if rows > 0 else size
+    if count > _MOST_CANVAS_STRIPS:
+        return Strips(1, size, header_bytes, size * row_bytes)
+    rows = -(-size // count)
+    return Strips(-(-size // rows), rows, header_bytes + rows * row_bytes)
 
 
 def strips_of(size: int, bits: bool, header_bytes: int = _HEADER_BYTES) -> Strips:

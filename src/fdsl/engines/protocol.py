@@ -24,7 +24,7 @@ class Engine(Protocol):
     def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
         """Uninitialised memory of that shape: of pixels as this engine draws them, or of a named dtype.
 
-        `draw` takes the whole of it, a slice of its first axis, and a part of a flat one that was reshaped.
+        `draw` takes the whole of it, a slice of its first axis, and a part of flat bytes that was reshaped.
         """
 
     def draw(self, drawing: Drawing, spec: RenderSpec, palette: NDArray[np.uint8], seed: int, out: Any) -> None:
@@ -47,7 +47,7 @@ class Engine(Protocol):
         """Pastes drawn objects onto canvases, those behind first, and fills in what is seen of each: box and pixels.
 
         Args:
-            pixels: of all objects, (P,): from its offset on, an object's are (channels, side, side).
+            pixels: of all objects, bytes (P,): from its offset on, an object's are (channels, side, side).
             objects: compositions.OBJECT (N,), C-contiguous, picture by picture.
             ground: uint8 (channels,), what canvases are filled with; the pixels of an object that equal it cover
                 nothing.

@@ -96,8 +96,6 @@ void draw_given_points(const GivenPointsTask& task, void* scratch) {
   });
 }
 
-constexpr int64_t LINE_HUES = 79;  // from line to line, the golden section of a circle: neighbours differ
-
 template <class V>
 void draw_given_polylines(const GivenPolylinesTask& task, void* scratch) {
   const Spec& spec = *task.spec;

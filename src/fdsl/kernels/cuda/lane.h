@@ -20,6 +20,15 @@ struct Lane {
     FDSL_MEMBER T operator[](Index i) const { return first[i * STRIDE]; }
   };
 
+  using Table = Column<float, 1>;
+
+  // Slopes of lattice points modulo 256, wherever they lie.
+  struct Slopes {
+    const float* slope;
+    explicit FDSL_MEMBER Slopes(const float* slope) : slope(slope) {}
+    FDSL_MEMBER float operator[](Int point) const { return slope[point & 255u]; }
+  };
+
   static FDSL_MEMBER Float set(float v) { return v; }
   static FDSL_MEMBER Int set(int32_t v) { return static_cast<uint32_t>(v); }
   static FDSL_MEMBER Int load(const uint32_t* v) { return *v; }

@@ -19,13 +19,21 @@ FDSL_INLINE constexpr int64_t bezier_weights_start(int control_points) {
   return PIECES * ((k - 1) * k * (2 * k - 1) / 6 - 1);
 }
 
-// Control point i of `count` of a curve, uniform in the unit square; a counter gives two of them.
+// Control point n of a picture, curve after curve, uniform in the unit square: words n / 2 hold two of them.
+FDSL_INLINE Words control_words(const Spec& spec, const Key& it, int n) {
+  return keyed_words(spec.seed, it.category, it.number, it.epoch, PURPOSE_INSTANCE, 0, n / 2);
+}
+FDSL_INLINE void control_point_of(const Words& r, int n, float& x, float& y) {
+  x = static_cast<float>((n % 2 ? r.word[2] : r.word[0]) >> 8) * 0x1p-24f;
+  y = static_cast<float>((n % 2 ? r.word[3] : r.word[1]) >> 8) * 0x1p-24f;
+}
+
+// Those of one curve of `count`.
 FDSL_INLINE void control_points_of(const Spec& spec, const Key& it, int curve, int count, float* x, float* y) {
   Words r = {};
   for (int i = 0, n = curve * count; i < count; ++i, ++n) {
-    if (i == 0 || n % 2 == 0) r = keyed_words(spec.seed, it.category, it.number, it.epoch, PURPOSE_INSTANCE, 0, n / 2);
-    x[i] = static_cast<float>(r.word[n % 2 * 2] >> 8) * 0x1p-24f;
-    y[i] = static_cast<float>(r.word[n % 2 * 2 + 1] >> 8) * 0x1p-24f;
+    if (i == 0 || n % 2 == 0) r = control_words(spec, it, n);
+    control_point_of(r, n, x[i], y[i]);
   }
 }
 

@@ -20,8 +20,23 @@ struct GivenPolylines : Key {
   int64_t first, lines;
 };
 
+constexpr int64_t LINE_HUES = 79;  // from line to line, the golden section of a circle: neighbours differ
+
 struct Position {
   double x, y;
+};
+
+// Coordinates from `low` to `high` as whole numbers, whose sums no order of summing changes.
+struct WholeCoordinates {
+  double low, width, scale;
+
+  FDSL_MEMBER WholeCoordinates(float low, float high) : low(low), width(static_cast<double>(high) - this->low) {
+    scale = width > 0.0 ? 0x1p32 / width : 0.0;
+  }
+  FDSL_MEMBER int64_t of(float coordinate) const { return static_cast<int64_t>((coordinate - low) * scale); }
+  FDSL_MEMBER float mean(int64_t sum, int32_t count) const {
+    return static_cast<float>(low + static_cast<double>(sum) / count * 0x1p-32 * width);
+  }
 };
 
 // How far points in space reach, and their centre of mass.
@@ -31,13 +46,11 @@ FDSL_INLINE Extent extent_of(const float* points, int32_t count) {
     extent.low = points[i] < extent.low ? points[i] : extent.low;
     extent.high = points[i] > extent.high ? points[i] : extent.high;
   }
-  const double low = extent.low, width = static_cast<double>(extent.high) - low;
-  const double scale = width > 0.0 ? 0x1p32 / width : 0.0;
-  // Sums of integers: no order of summing changes them.
+  const WholeCoordinates whole(extent.low, extent.high);
   for (int axis = 0; axis < 3; ++axis) {
     int64_t sum = 0;
-    for (int32_t i = 0; i < count; ++i) sum += static_cast<int64_t>((points[int64_t{3} * i + axis] - low) * scale);
-    extent.centre[axis] = static_cast<float>(low + static_cast<double>(sum) / count * 0x1p-32 * width);
+    for (int32_t i = 0; i < count; ++i) sum += whole.of(points[int64_t{3} * i + axis]);
+    extent.centre[axis] = whole.mean(sum, count);
   }
   return extent;
 }

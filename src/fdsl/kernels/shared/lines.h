@@ -27,8 +27,10 @@ struct Line {
   }
 };
 
-// Calls put(x, y) for the pixels within `clip` of the line between two pixels, whose coordinates are under 2^28: a line
-// costs what is seen of its longer axis.
+constexpr int32_t SHORT_WAY = 8;
+
+// Calls put(x, y) for the pixels within `clip` of the line between two pixels, whose coordinates are under 2^28: a
+// line costs what is seen of its longer axis, and a short way to there, which is walked: a division costs more.
 template <class Put>
 FDSL_INLINE void draw_line(int32_t x0, int32_t y0, int32_t x1, int32_t y1, const Clip& clip, Put put) {
   const Line line(x0, y0, x1, y1);
@@ -40,15 +42,20 @@ FDSL_INLINE void draw_line(int32_t x0, int32_t y0, int32_t x1, int32_t y1, const
   if (last > line.major) last = line.major;
   if (first > last) return;
   // Bresenham's remainder at the first of them.
-  const int64_t twice = 2 * static_cast<int64_t>(line.major);
-  const int64_t at = 2 * static_cast<int64_t>(line.minor) * first + line.major;
-  int32_t across = twice ? static_cast<int32_t>(at / twice) : 0;
-  int64_t remainder = twice ? at % twice : 0;
+  const int32_t twice = 2 * line.major;
+  int32_t across = 0, remainder = line.major;
+  if (first > SHORT_WAY) {
+    const int64_t at = 2 * static_cast<int64_t>(line.minor) * first + line.major;
+    across = static_cast<int32_t>(at / twice);
+    remainder = static_cast<int32_t>(at % twice);
+  } else {
+    first = 0;
+  }
   for (int32_t i = first; i <= last; ++i) {
     const int32_t px = line.x + line.sign_x * (line.steep ? across : i);
     const int32_t py = line.y + line.sign_y * (line.steep ? i : across);
     if (px >= clip.x0 && px < clip.x1 && py >= clip.y0 && py < clip.y1) put(px, py);
-    remainder += 2 * static_cast<int64_t>(line.minor);
+    remainder += 2 * line.minor;
     if (remainder >= twice) {
       remainder -= twice;
       ++across;

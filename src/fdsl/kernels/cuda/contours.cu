@@ -1,0 +1,126 @@
+// Radial contours: thread j owns the vertices j, j + 256, ... of a picture, and the segments that begin there. All step,
+// then all draw the line in its one value, by plain stores; so line by line.
+//
+// What bounds it, of a segment: some 120 operations for its vertex (60 for the noise of two axes, 30 for the pixel, the
+// rest for what the two barriers and the index cost), and 40 for the line and ten for each of its pixels, four on
+// average; the noise reads shared memory four times with three or four lanes to a bank, and so do the pixels' stores.
+//
+// Where the bytes lie: in shared memory, beside eight bytes for each vertex, which takes two strips for 224 px and seven
+// for 512 px. Each strip steps all vertices again, at about the cost of drawing them once. In the memory outside, no
+// vertex steps twice, but every byte stored there takes a sector of 32 of the L2 cache: for 60,000 segments of four
+// pixels 7.7 MB a picture, at some TB/s more than seven strips of stepping cost; from nine strips on it is the other way
+// round, and the canvas lies outside.
+//
+// A vertex begins with three sines in double, which GPUs for graphics work out 32 or 64 times more slowly.
+#include "cuda/canvas.h"
+#include "cuda/lane.h"
+#include "shared/contours.h"
+
+namespace fdsl {
+
+struct ContoursTask : Task {
+  int32_t most;  // vertices of any picture of the batch
+  int32_t unused_too;
+};
+
+struct PixelPosition {
+  int32_t column, row;
+};
+
+struct ContoursShared {
+  ContourInstance it;
+  ContourPlacement placement;
+  bool mirror;
+  float slopes[256];
+  uint8_t shade[THREADS];  // of the lines to come
+  alignas(8) PixelPosition vertex[1];  // as many as `most`; the canvas follows
+
+  FDSL_MEMBER void place(const ContoursTask& task, int picture) {
+    it = task.record<ContourInstance>(picture);
+    const auto clamped = [](int32_t n, int32_t low, int32_t high) { return n < low ? low : n > high ? high : n; };
+    it.vertices = clamped(it.vertices, 1, task.most);
+    it.lines = clamped(it.lines, 0, MAX_LINES);
+    it.breaks = clamped(it.breaks, 0, MAX_BREAKS);
+    placement = ContourPlacement(task.spec, it, it.centre[0], it.centre[1], &mirror);
+  }
+};
+
+// VERTICES: of a thread. Up to four stay in registers; more go to the thread's own memory, which is in the L1 cache.
+template <int VERTICES>
+FDSL_INLINE void draw_contours(const Block& block, const ContoursTask& task, void* out) {
+  struct Own {
+    Vertex vertex[VERTICES];
+  };
+  auto& shared = block.shared<ContoursShared>();
+  const Spec& spec = task.spec;
+  const Strip strip(block, task);
+  uint8_t* const cells = clear_canvas(block, task, strip, shared.vertex + task.most);
+  block.each([&](int thread) {
+    if (thread == 0) shared.place(task, strip.picture);
+    shared.slopes[thread] = LATTICE_SLOPES.slope[thread];
+  });
+  const ContourInstance& it = shared.it;
+  const int vertices = it.vertices, lines = it.lines;
+  const Canvas canvas(cells, {0, strip.first, spec.size, strip.first + strip.rows}, shared.mirror);
+  Block::Local<Own> own;
+  block.each([&](int thread) {
+    FDSL_UNROLL_BY(VERTICES <= 4 ? VERTICES : 1)
+    for (int k = 0; k < VERTICES; ++k)
+      if (thread + k * THREADS < vertices) own[thread].vertex[k] = make_vertex(it, spec.seed, thread + k * THREADS);
+  });
+  const Lane::Slopes slopes(shared.slopes);
+  const ContourPlacement placement = shared.placement;
+  const float gain = static_cast<float>(it.gain * NOISE_SCALE);
+  for (int line = 0; line < lines; ++line) {
+    block.each([&](int thread) {
+      if (line % THREADS == 0) shared.shade[thread] = line_shade(it, spec.seed, line + thread);
+      FDSL_UNROLL_BY(VERTICES <= 4 ? VERTICES : 1)
+      for (int k = 0; k < VERTICES; ++k) {
+        const int i = thread + k * THREADS;
+        if (i >= vertices) break;
+        Vertex& v = own[thread].vertex[k];
+        v.x = fused(v.minus_cosine, push<Lane>(v.state_x, gain, v.bend, slopes), v.x);
+        v.y = fused(v.minus_sine, push<Lane>(v.state_y, gain, v.bend, slopes), v.y);
+        uint32_t column, row;
+        place_points<Lane>(placement, v.x, v.y, column, row);
+        shared.vertex[i] = {static_cast<int32_t>(column), static_cast<int32_t>(row)};
+      }
+    });
+    block.each([&](int thread) {
+      const uint8_t value = shared.shade[line % THREADS];
+      for (int i = thread; i < vertices; i += THREADS) {
+        const PixelPosition from = shared.vertex[i], to = shared.vertex[i + 1 < vertices ? i + 1 : 0];
+        canvas.draw(from.column, from.row, to.column, to.row, value);
+      }
+    });
+  }
+  // Lines in the ground's colour, anywhere in the plane.
+  if (it.breaks > 0) {
+    block.each([&](int thread) {
+      if (thread == 0) shared.placement = ContourPlacement(spec, it, 0.0, 0.0, &shared.mirror);
+    });
+    block.each([&](int thread) {
+      for (int i = thread; i < it.breaks; i += THREADS) {
+        float ends[4];
+        break_ends(it, spec.seed, i, ends);
+        uint32_t x0, y0, x1, y1;
+        place_points<Lane>(shared.placement, ends[0], ends[1], x0, y0);
+        place_points<Lane>(shared.placement, ends[2], ends[3], x1, y1);
+        canvas.draw(x0, y0, x1, y1, 0);
+      }
+    });
+  }
+  write_canvas(block, task, strip, cells, out);
+}
+
+FDSL_INLINE void draw_contours_1(const Block& b, const ContoursTask& t, void* out) { draw_contours<1>(b, t, out); }
+FDSL_INLINE void draw_contours_4(const Block& b, const ContoursTask& t, void* out) { draw_contours<4>(b, t, out); }
+FDSL_INLINE void draw_contours_16(const Block& b, const ContoursTask& t, void* out) { draw_contours<16>(b, t, out); }
+
+}  // namespace fdsl
+
+FDSL_SIZE(contours_task, fdsl::ContoursTask)
+FDSL_SIZE(contours_shared, fdsl::ContoursShared)
+FDSL_KERNEL(draw_contours_1, ContoursTask)
+FDSL_KERNEL(draw_contours_4, ContoursTask)
+FDSL_KERNEL(draw_contours_16, ContoursTask)
