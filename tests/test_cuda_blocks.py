@@ -14,9 +14,10 @@ from host_blocks import HostBlocks
 
 import fdsl
 from fdsl import RenderSpec
-from fdsl.engines import cuda, cuda_plans
+from fdsl.engines import cpu, cuda, cuda_plans
 from fdsl.engines.cuda_gpu import compile_kernels
 from fdsl.engines.pixel_format import PixelFormat
+from fdsl.families import family_named
 from fdsl.indexing import numbers_at
 from fdsl.primitives import Instances
 
@@ -91,6 +92,59 @@ def test_records_of_clouds_are_as_long_as_the_kernels_have_them(blocks: HostBloc
     assert source.size_of_placed_cloud() == cuda_plans.PLACED_BYTES["cloud"]
     assert source.size_of_placing_cloud() == cuda_plans.PLACING_BYTES["cloud"]
     assert source.size_of_cloud_drawing() <= cuda_plans.CLOUD_HEADER_BYTES
+
+
+def test_records_of_measurements_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:
+    source = blocks.source("measure")
+    assert source.size_of_measure_task() == cuda_plans.MEASURE_TASK.itemsize
+    assert source.size_of_measurement() == cpu.MEASUREMENT.itemsize
+    assert source.size_of_spatial_measurement() == cpu.SPATIAL_MEASUREMENT.itemsize
+    assert source.size_of_judged_picture() <= 1024
+    assert source.size_of_judged_cloud() == cuda_plans.JUDGED_CLOUD_BYTES
+
+
+def candidates(family: str, count: int) -> Any:
+    """Candidates, the later ones with so large factors that most diverge."""
+    formula = family_named(family)
+    params = formula.sample(5, np.arange(count), formula.settings)
+    factors = np.linspace(1, 6, count)[:, None].repeat(params["affine"].shape[2], 1)
+    return formula.probes(params, np.arange(count), factors)
+
+
+@pytest.mark.parametrize("enough", [2**31 - 1, 600, "each"])
+def test_pictures_are_measured_as_on_the_cpu(enough: Any, blocks: HostBlocks) -> None:
+    drawing, spec = candidates("fractaldb", 40), RenderSpec(size=64, points=5_001, pad=6, draw="point", fit="own")
+    least = np.arange(40) * 40 if enough == "each" else enough
+    expected = cpu.Engine().measure(drawing, spec, 3, least)
+    assert 0 < expected["finite"].sum() < 40
+    measured = cuda.Engine(blocks=blocks).measure(drawing, spec, 3, least)
+    assert measured.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("points", "least"), [(2_000, 0.0), (2_001, 0.05), (100, 0.05), (20_000, 0.3)])
+def test_clouds_are_measured_as_on_the_cpu(points: int, least: float, blocks: HostBlocks) -> None:
+    drawing = candidates("exfractaldb", 60)
+    expected = cpu.Engine().measure_spatial(drawing, points, 3, least)
+    assert 0 < expected["finite"].sum() < 60
+    measured = cuda.Engine(blocks=blocks).measure_spatial(drawing, points, 3, least)
+    assert measured.tobytes() == expected.tobytes()
+
+
+def test_nothing_is_measured_of_nothing(blocks: HostBlocks) -> None:
+    engine = cuda.Engine(blocks=blocks)
+    assert engine.measure(candidates("fractaldb", 0), RenderSpec(size=64, points=50, pad=6), 0).shape == (0,)
+    with pytest.raises(ValueError, match="size is 605; expected at most 604"):
+        engine.measure(candidates("fractaldb", 1), RenderSpec(size=605, points=50, pad=6), 0)
+
+
+@pytest.mark.parametrize(("family", "categories"), [("fractaldb", 3), ("exfractaldb", 2)])
+def test_a_search_finds_what_it_finds_on_the_cpu(
+    family: str, categories: int, blocks: HostBlocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fdsl.search(family, categories=categories, seed=3)
+    monkeypatch.setattr("fdsl.candidates.engine_for", lambda *_: cuda.Engine(blocks=blocks))
+    monkeypatch.setattr("fdsl.candidates._BLOCK", 512)
+    assert fdsl.search(family, categories=categories, seed=3).digest == expected.digest
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -144,5 +144,9 @@ class Gpu:
 
     def download(self, data: torch.Tensor) -> NDArray[np.uint8]:
         """Bytes from the GPU, once all that the stream has launched is done."""
-        found: NDArray[np.uint8] = data.cpu().numpy()
+        # Into pinned memory, and one wait for that copy: a pageable one is taken in pieces.
+        pinned = torch.empty(len(data), dtype=torch.uint8, pin_memory=True)
+        pinned.copy_(data, non_blocking=True)
+        torch.cuda.current_stream(self.device).record_event().synchronize()
+        found: NDArray[np.uint8] = pinned.numpy()
         return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
 from fdsl.engines.cpu import SPEC, Engine
@@ -34,6 +34,7 @@ _MARGIN = 2  # cells around a strip; kernels/cuda/planes.h
 # Strips of numbers beyond so many would walk a picture too often: they then lie in the GPU's memory. Of bits the
 # largest picture has 46, which take less long than to write its pixels.
 _MOST_STRIPS = 24
+_LARGEST_MEASURED = 604  # pixels, whose bits are one strip
 # Of a picture: what a cell's number of four bytes can say.
 _MOST_POINTS, _MOST_LINES = 2**30, 2**32 - 2
 
@@ -52,6 +53,8 @@ SYSTEMS_TASK = np.dtype(
     ]
 )
 CLOUDS_TASK = np.dtype([*SYSTEMS_TASK.descr, ("own", np.int32), ("unused_three", np.int32)])
+MEASURE_TASK = np.dtype([*SYSTEMS_TASK.descr, ("enough", _POINTER), ("least", np.float32), ("unused_too", np.int32)])
+JUDGED_CLOUD_BYTES = 7168
 # What a kernel that places a picture leaves to the one that draws it, and the shared memory that it works in.
 PLACED_BYTES = {"affine": 352, "spatial": 544, "cloud": 1136}
 PLACING_BYTES = {"affine": 960, "spatial": 5712, "cloud": 1072}
@@ -112,7 +115,7 @@ class Plan:
     task: np.dtype[Any]
     kernels: list[tuple[str, int, int]]
     strips: Strips
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
     resident: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     placed_bytes: int = 0
@@ -185,6 +188,34 @@ def _walked(name: str, spec: RenderSpec, header_bytes: int = _HEADER_BYTES) -> t
     bits = spec.color in ("gray", "white") and spec.draw != "patch_per_point"
     strips = strips_of(spec.size, bits, header_bytes)
     return f"draw_{name}_{'bits' if bits else 'numbers'}{'_outside' if strips.outside_bytes else ''}", strips
+
+
+def measuring(drawing: AffineSystems, spec: RenderSpec, enough: ArrayLike) -> Plan:
+    """How to measure pictures."""
+    strips = strips_of(spec.size, bits=True)
+    if strips.count > 1:
+        raise ValueError(f"size is {spec.size}; expected at most {_LARGEST_MEASURED}: a GPU measures whole pictures")
+    return Plan(
+        "measure",
+        MEASURE_TASK,
+        [("measure_affine", 1, strips.shared_bytes)],
+        strips,
+        numbers=_shape(drawing.params),
+        resident=_arrays(drawing.params),
+        arrays={"enough": np.broadcast_to(np.asarray(enough, np.int32), len(drawing.records))},
+    )
+
+
+def measuring_space(drawing: SpatialSystems, least: float) -> Plan:
+    """How to measure clouds."""
+    return Plan(
+        "measure",
+        MEASURE_TASK,
+        [("measure_spatial", 1, JUDGED_CLOUD_BYTES)],
+        Strips(),
+        numbers={"least": least, **_shape(drawing.params)},
+        resident=_arrays(drawing.params),
+    )
 
 
 def _shape(params: Mapping[str, NDArray[Any]]) -> dict[str, int]:

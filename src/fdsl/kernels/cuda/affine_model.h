@@ -18,7 +18,8 @@ struct AffineModel {
   struct Reach {
     Box bound, box;
 
-    explicit FDSL_MEMBER Reach(const AffineInstance& it) : bound(it.box), box{3.4e38f, -3.4e38f, 3.4e38f, -3.4e38f} {}
+    FDSL_MEMBER Reach(const AffineInstance& it, const Trajectories&)
+        : bound(it.box), box{3.4e38f, -3.4e38f, 3.4e38f, -3.4e38f} {}
     FDSL_MEMBER bool holds(const Trajectories& t) const {
       return t.x >= bound.x0 && t.x <= bound.x1 && t.y >= bound.y0 && t.y <= bound.y1;
     }

@@ -106,7 +106,7 @@ FDSL_INLINE void find_fit(const Block& block, const Spec& spec, const typename M
   block.each([&](int thread) {
     const typename Model::Maps maps(working.packed);
     auto t = begin_trajectory<Model>(working.packed, maps, trajectory_words(spec, it, thread).word[0]);
-    typename Model::Reach reach(it);
+    typename Model::Reach reach(it, t);
     const int steps = steps_of(spec.points, thread);
     FDSL_UNROLL_BY(4)
     for (int s = 0; s < steps; ++s) {

@@ -19,7 +19,7 @@ struct SpatialModel {
   struct Reach {
     float bound_low, bound_high, low, high, sum[4];
 
-    explicit FDSL_MEMBER Reach(const SpatialInstance& it)
+    FDSL_MEMBER Reach(const SpatialInstance& it, const Trajectories&)
         : bound_low(it.extent.low), bound_high(it.extent.high), low(3.4e38f), high(-3.4e38f), sum{} {}
     FDSL_MEMBER void visit(const Trajectories& t) {
       const float least = Lane::minimum(Lane::minimum(t.x, t.y), t.z);

@@ -36,6 +36,7 @@ struct Measurement {
   Box box;
   int32_t pixels;
   bool finite;
+  uint8_t unused[3];
 };
 
 // With an eighth of the points a count ends if `enough` pixels are hit, or not an eighth of them: later points hit

@@ -22,6 +22,7 @@ struct SpatialMeasurement {
   Extent extent;
   float variance[3];
   bool finite;
+  uint8_t unused[3];
 };
 
 // By the sums of x, y and z and of their squares, all seen from `start`, of so many points: the variance of each
