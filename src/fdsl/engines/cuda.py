@@ -249,7 +249,9 @@ class Engine:
         if not count:
             return
         strips = cuda_plans.pixel_strips(size, cuda_plans.COMPOSE_BYTES)
-        task = self._task(cuda_plans.COMPOSE_TASK, spec_record(RenderSpec(size=size), 0), strips, channels, there_format)
+        task = self._task(
+            cuda_plans.COMPOSE_TASK, spec_record(RenderSpec(size=size), 0), strips, channels, there_format
+        )
         task["pixels"], task["masks"] = pixels.data_ptr(), masks.data_ptr() if len(masks) else 0
         task["ground"] = int.from_bytes(ground.tobytes(), "little")
         task["opaque"] = opaque
