@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,12 @@ from fdsl import Composition, Dataset, RenderSpec
 from fdsl.engines import cpu, cuda, cuda_plans
 from fdsl.engines.cuda_gpu import compile_kernels
 from fdsl.engines.pixel_format import PixelFormat
+from fdsl.families import family_named
 from fdsl.indexing import numbers_at
 from fdsl.primitives import Instances, Polylines
 
 DONE = ("fractaldb",)
+DONE += ("exfractaldb", "pcfractaldb")
 DONE += ("perlin", "rcdb", "visualatom", "bezier", "sparks", "sparks_in_space", "zigzags", "ripples")
 ARCHITECTURES = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 
@@ -49,9 +52,100 @@ def test_blocks_draw_the_bytes_of_the_cpu_engine(family: str, name: str, blocks:
     assert np.array_equal(drawn.numpy(), expected)
 
 
-def test_records_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:
-    assert blocks.source("affine").size_of_systems_task() == cuda_plans.SYSTEMS_TASK.itemsize
-    assert blocks.source("affine").size_of_placed_affine() == cuda_plans.PLACED_BYTES["affine"]
+@pytest.mark.parametrize("pixels", [None, PixelFormat("bfloat16", channels_last=True)])
+def test_a_mix_is_drawn_into_one_batch(pixels: PixelFormat | None, blocks: HostBlocks) -> None:
+    parts = [pictures.dataset("fractaldb", name) for name in ("point", "patch")]
+    mixed, engine = fdsl.mix(parts), cuda.Engine(pixels=pixels, blocks=blocks)
+    indices = np.random.default_rng(0).permutation(len(mixed))[:9]
+    images, labels = mixed.batch(indices, epoch=2, engine=engine)
+    whole, expected = mixed.batch(range(len(mixed)), epoch=2, engine=engine)
+    assert torch.equal(images, whole[torch.from_numpy(indices)])
+    assert np.array_equal(labels, expected[indices])
+    assert pixels is None or images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_catalogs_that_are_gone_take_no_memory(blocks: HostBlocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, uploads = cuda.Engine(blocks=blocks), []
+    upload = blocks.upload
+    monkeypatch.setattr(blocks, "upload", lambda *arguments: uploads.append(upload(*arguments)))
+    for seed in range(3):
+        dataset = fdsl.Dataset(fdsl.search("fractaldb", categories=1, seed=seed), 4, RenderSpec(size=16, points=50))
+        del uploads[:]
+        for _ in range(2):
+            dataset.batch([0, 3], engine=engine)
+        assert len(uploads) == 3 + 2  # the catalog once, and each batch
+        del dataset
+        gc.collect()
+    assert len(engine._resident) == 3
+
+
+@pytest.mark.parametrize("name", ["affine", "spatial"])
+def test_records_of_systems_are_as_long_as_the_kernels_have_them(name: str, blocks: HostBlocks) -> None:
+    source = blocks.source(name)
+    assert source.size_of_systems_task() == cuda_plans.SYSTEMS_TASK.itemsize
+    assert getattr(source, f"size_of_placed_{name}")() == cuda_plans.PLACED_BYTES[name]
+    assert getattr(source, f"size_of_placing_{name}")() == cuda_plans.PLACING_BYTES[name]
+
+
+def test_records_of_clouds_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:
+    source = blocks.source("clouds")
+    assert source.size_of_clouds_task() == cuda_plans.CLOUDS_TASK.itemsize
+    assert source.size_of_placed_cloud() == cuda_plans.PLACED_BYTES["cloud"]
+    assert source.size_of_placing_cloud() == cuda_plans.PLACING_BYTES["cloud"]
+    assert source.size_of_cloud_drawing() <= cuda_plans.CLOUD_HEADER_BYTES
+
+
+def test_records_of_measurements_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:
+    source = blocks.source("measure")
+    assert source.size_of_measure_task() == cuda_plans.MEASURE_TASK.itemsize
+    assert source.size_of_measurement() == cpu.MEASUREMENT.itemsize
+    assert source.size_of_spatial_measurement() == cpu.SPATIAL_MEASUREMENT.itemsize
+    assert source.size_of_judged_picture() <= 1024
+    assert source.size_of_judged_cloud() == cuda_plans.JUDGED_CLOUD_BYTES
+
+
+def candidates(family: str, count: int) -> Any:
+    """Candidates, the later ones with so large factors that most diverge."""
+    formula = family_named(family)
+    params = formula.sample(5, np.arange(count), formula.settings)
+    factors = np.linspace(1, 6, count)[:, None].repeat(params["affine"].shape[2], 1)
+    return formula.probes(params, np.arange(count), factors)
+
+
+@pytest.mark.parametrize("enough", [2**31 - 1, 600, "each"])
+def test_pictures_are_measured_as_on_the_cpu(enough: Any, blocks: HostBlocks) -> None:
+    drawing, spec = candidates("fractaldb", 40), RenderSpec(size=64, points=5_001, pad=6, draw="point", fit="own")
+    least = np.arange(40) * 40 if enough == "each" else enough
+    expected = cpu.Engine().measure(drawing, spec, 3, least)
+    assert 0 < expected["finite"].sum() < 40
+    measured = cuda.Engine(blocks=blocks).measure(drawing, spec, 3, least)
+    assert measured.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(("points", "least"), [(2_000, 0.0), (2_001, 0.05), (100, 0.05), (20_000, 0.3)])
+def test_clouds_are_measured_as_on_the_cpu(points: int, least: float, blocks: HostBlocks) -> None:
+    drawing = candidates("exfractaldb", 60)
+    expected = cpu.Engine().measure_spatial(drawing, points, 3, least)
+    assert 0 < expected["finite"].sum() < 60
+    measured = cuda.Engine(blocks=blocks).measure_spatial(drawing, points, 3, least)
+    assert measured.tobytes() == expected.tobytes()
+
+
+def test_nothing_is_measured_of_nothing(blocks: HostBlocks) -> None:
+    engine = cuda.Engine(blocks=blocks)
+    assert engine.measure(candidates("fractaldb", 0), RenderSpec(size=64, points=50, pad=6), 0).shape == (0,)
+    with pytest.raises(ValueError, match="size is 605; expected at most 604"):
+        engine.measure(candidates("fractaldb", 1), RenderSpec(size=605, points=50, pad=6), 0)
+
+
+@pytest.mark.parametrize(("family", "categories"), [("fractaldb", 3), ("exfractaldb", 2)])
+def test_a_search_finds_what_it_finds_on_the_cpu(
+    family: str, categories: int, blocks: HostBlocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = fdsl.search(family, categories=categories, seed=3)
+    monkeypatch.setattr("fdsl.candidates.engine_for", lambda *_: cuda.Engine(blocks=blocks))
+    monkeypatch.setattr("fdsl.candidates._BLOCK", 512)
+    assert fdsl.search(family, categories=categories, seed=3).digest == expected.digest
 
 
 # One case of each drawing.

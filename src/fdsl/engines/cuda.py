@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
 from fdsl.compositions import OBJECT
 from fdsl.engines import cuda_plans
-from fdsl.engines.cpu import spec_record
+from fdsl.engines.cpu import MEASUREMENT, SPATIAL_MEASUREMENT, spec_record
 from fdsl.engines.cuda_gpu import Gpu
 from fdsl.engines.pixel_format import PixelFormat
-from fdsl.primitives import Drawing
+from fdsl.engines.protocol import ALL_PIXELS
+from fdsl.primitives import AffineSystems, Drawing, SpatialSystems
 from fdsl.rendering import RenderSpec
 
 # isort: split
@@ -94,7 +97,7 @@ class Engine:
     def __init__(self, device: str = "cuda", pixels: PixelFormat | None = None, blocks: Blocks | None = None) -> None:
         self.pixels = pixels or PixelFormat()
         self._blocks = blocks or Gpu(device)
-        self._resident: dict[int, tuple[NDArray[Any], torch.Tensor]] = {}
+        self._resident: dict[int, tuple[weakref.ref[NDArray[Any]], torch.Tensor]] = {}
 
     def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> torch.Tensor:
         """Uninitialised memory on the device: of this engine's PixelFormat, or C-contiguous of a named dtype.
@@ -103,7 +106,7 @@ class Engine:
         True
         """
         element: torch.dtype = getattr(torch, dtype or self.pixels.dtype)
-        memory = self._blocks.empty(int(np.prod(shape)) * element.itemsize).view(element)
+        memory = self._blocks.empty(prod(shape) * element.itemsize).view(element)
         if dtype or not self.pixels.channels_last or len(shape) != 4:
             return memory.view(shape)
         pictures, channels, rows, columns = shape
@@ -112,7 +115,7 @@ class Engine:
     def put(self, out: torch.Tensor, rows: NDArray[np.int64], pictures: torch.Tensor) -> None:
         """Copies pictures (N, ...) to the rows (N,) of a batch, on the current stream."""
         there = self._blocks.empty(rows.nbytes)
-        self._blocks.upload(rows.view(np.uint8), there)
+        self._blocks.upload(np.ascontiguousarray(rows).view(np.uint8), there)
         out.index_copy_(0, there.view(torch.int64), pictures)
 
     def draw(
@@ -171,27 +174,67 @@ class Engine:
         """
         pixels = self.pixels if pixels is None else pixels
         plan = cuda_plans.plan(drawing, spec, seed, len(palette))
+        picture_bytes = spec.size**2 * palette.shape[1] * pixels.element_bytes
+        return self._prepare(plan, drawing.records, spec_record(spec, seed), palette, pixels, picture_bytes)
+
+    def _prepare(
+        self,
+        plan: cuda_plans.Plan,
+        all_records: NDArray[np.void],
+        spec: NDArray[np.void],
+        palette: NDArray[np.uint8],
+        pixels: PixelFormat,
+        bytes_of_each: int,
+    ) -> Prepared:
+        """What a plan makes of records, each of which has so many bytes of the output."""
         kernels = [self._blocks.kernel(plan.source, name) for name, _, _ in plan.kernels]
-        task = self._task(plan.task, spec_record(spec, seed), plan.strips, palette.shape[1], pixels)
+        task = self._task(plan.task, spec, plan.strips, palette.shape[1], pixels)
         for name, number in plan.numbers.items():
             task[name] = number
-        for name, array in plan.resident.items():
-            task[name] = self._address(array)
-        picture_bytes = spec.size**2 * palette.shape[1] * pixels.element_bytes
+        resident = {name: self._on_gpu(array) for name, array in plan.resident.items()}
+        for name, there in resident.items():
+            task[name] = there.data_ptr()
         outside = plan.strips.outside_bytes
-        at_once = max(1, _OUTSIDE_BYTES // outside if outside else len(drawing.records))
-        launches, memory = [], []
-        for first in range(0, len(drawing.records), at_once):
-            records = drawing.records[first : first + at_once]
+        at_once = max(1, _OUTSIDE_BYTES // outside if outside else len(all_records))
+        launches, memory = [], [*resident.values()]
+        for first in range(0, len(all_records), at_once):
+            records = all_records[first : first + at_once]
             arrays = {"values": pixels.values(palette).astype(np.uint32), "records": records, **plan.arrays}
             working = {"places": len(records) * plan.placed_bytes, "scratch": len(records) * outside}
             there, _ = self._upload(task, arrays, working)
             memory.append(there)
             launches += [
-                Launch(kernel, len(records) * blocks, shared_bytes, there.data_ptr(), first * picture_bytes)
+                Launch(kernel, len(records) * blocks, shared_bytes, there.data_ptr(), first * bytes_of_each)
                 for kernel, (_, blocks, shared_bytes) in zip(kernels, plan.kernels, strict=True)
             ]
         return Prepared(launches, memory, self._blocks)
+
+    def measure(
+        self, drawing: AffineSystems, spec: RenderSpec, seed: int, enough: ArrayLike = ALL_PIXELS
+    ) -> NDArray[np.void]:
+        """Point pictures judged, not kept: MEASUREMENT records, (B,); see `protocol.Engine.measure`.
+
+        Waits for the device, as `measure_spatial` does: what a search asks next hangs on the answer.
+
+        Raises:
+            ValueError: the pictures are too large for a block's memory.
+        """
+        plan = cuda_plans.measuring(drawing, spec, enough)
+        return self._measured(plan, drawing.records, spec_record(spec, seed), MEASUREMENT)
+
+    def measure_spatial(self, drawing: SpatialSystems, points: int, seed: int, least: float = 0.0) -> NDArray[np.void]:
+        """Clouds judged, not kept: SPATIAL_MEASUREMENT records, (B,); see `protocol.Engine.measure_spatial`."""
+        spec = spec_record(RenderSpec(points=points), seed)
+        return self._measured(cuda_plans.measuring_space(drawing, least), drawing.records, spec, SPATIAL_MEASUREMENT)
+
+    def _measured(
+        self, plan: cuda_plans.Plan, records: NDArray[np.void], spec: NDArray[np.void], measurement: np.dtype[Any]
+    ) -> NDArray[np.void]:
+        if not len(records):
+            return np.zeros(0, measurement)
+        out = self._blocks.empty(len(records) * measurement.itemsize)
+        self._prepare(plan, records, spec, np.zeros((1, 1), np.uint8), PixelFormat(), measurement.itemsize).draw(out)
+        return self._blocks.download(out).view(measurement)
 
     @staticmethod
     def _task(
@@ -267,13 +310,16 @@ class Engine:
         objects["pixels"] = found["pixels"]
         objects["box"][seen] = found["box"][seen]
 
-    def _address(self, array: NDArray[Any]) -> int:
-        """Where a catalog's array lies on the GPU; uploaded when it is first asked for."""
-        found = self._resident.get(id(array))
-        if found is None:
+    def _on_gpu(self, array: NDArray[Any]) -> torch.Tensor:
+        """A catalog's array on the GPU: uploaded when it is first asked for; freed by a later upload once it is gone.
+
+        A search has other arrays for each 2,048 candidates.
+        """
+        of, there = self._resident.get(id(array), (None, None))
+        if of is None or there is None or of() is not array:
+            self._resident = {key: found for key, found in self._resident.items() if found[0]() is not None}
             data = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
             there = self._blocks.empty(len(data))
             self._blocks.upload(data, there)
-            found = self._resident[id(array)] = array, there  # the array is kept, so that its id stays its own
-        address: int = found[1].data_ptr()
-        return address
+            self._resident[id(array)] = weakref.ref(array), there
+        return there

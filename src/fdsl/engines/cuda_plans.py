@@ -8,29 +8,34 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
 from fdsl.engines.cpu import SPEC, Engine
 from fdsl.primitives import (
     AffineSystems,
     BezierCurves,
+    Clouds,
     Contours,
     Drawing,
     Fields,
     GradientNoise,
     Points,
     Polylines,
+    SpatialSystems,
 )
 from fdsl.rendering import RenderSpec
 
 SHARED_BYTES = 48 * 1024  # of a block; kernels/cuda/block.h
 # Of a block's shared memory, at most, before its plane.
 _HEADER_BYTES = 1024
+CLOUD_HEADER_BYTES = 2048
 _THREADS = 256  # of a block
 _MARGIN = 2  # cells around a strip; kernels/cuda/planes.h
-# Strips beyond so many would walk a picture too often: its plane then lies in the GPU's memory.
+# Strips of numbers beyond so many would walk a picture too often: they then lie in the GPU's memory. Of bits the
+# largest picture has 46, which take less long than to write its pixels.
 _MOST_STRIPS = 24
+_LARGEST_MEASURED = 604  # pixels, whose bits are one strip
 # Of a picture: what a cell's number of four bytes can say.
 _MOST_POINTS, _MOST_LINES = 2**30, 2**32 - 2
 
@@ -45,11 +50,15 @@ SYSTEMS_TASK = np.dtype(
     [
         *_TASK,
         *((name, _POINTER) for name in ("affine", "probability", "maps")),
-        *((name, np.int32) for name in ("width", "unused_too")),
+        *((name, np.int32) for name in ("width", "categories")),
     ]
 )
-# What a kernel that places a picture leaves to the one that draws it.
-PLACED_BYTES = {"affine": 352}
+CLOUDS_TASK = np.dtype([*SYSTEMS_TASK.descr, ("own", np.int32), ("unused_three", np.int32)])
+MEASURE_TASK = np.dtype([*SYSTEMS_TASK.descr, ("enough", _POINTER), ("least", np.float32), ("unused_too", np.int32)])
+JUDGED_CLOUD_BYTES = 7168
+# What a kernel that places a picture leaves to the one that draws it, and the shared memory that it works in.
+PLACED_BYTES = {"affine": 352, "spatial": 544, "cloud": 1136}
+PLACING_BYTES = {"affine": 960, "spatial": 5712, "cloud": 1072}
 # Drawings that no system makes.
 _UNUSED: Any = ("unused_too", np.int32)
 PERLIN_TASK = np.dtype([*_TASK, ("frequencies", _POINTER)])
@@ -107,7 +116,7 @@ class Plan:
     task: np.dtype[Any]
     kernels: list[tuple[str, int, int]]
     strips: Strips
-    numbers: Mapping[str, int] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
     resident: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     placed_bytes: int = 0
@@ -128,6 +137,10 @@ def plan(drawing: Drawing, spec: RenderSpec, seed: int, entries: int) -> Plan:
     match drawing:
         case AffineSystems(params=params):
             return _systems("affine", params, spec)
+        case SpatialSystems(params=params):
+            return _systems("spatial", params, spec)
+        case Clouds():
+            return _clouds(drawing, spec)
         case GradientNoise(params=params):
             return _pixels("perlin", PERLIN_TASK, spec, resident={"frequencies": params["frequencies"]})
         case Contours(records=records):
@@ -146,18 +159,72 @@ def plan(drawing: Drawing, spec: RenderSpec, seed: int, entries: int) -> Plan:
 
 
 def _systems(name: str, params: Mapping[str, NDArray[Any]], spec: RenderSpec) -> Plan:
-    bits = spec.color in ("gray", "white") and spec.draw != "patch_per_point"
-    strips = strips_of(spec.size, bits)
-    kernel = f"draw_{name}_{'bits' if bits else 'numbers'}{'_outside' if strips.outside_bytes else ''}"
+    kernel, strips = _walked(name, spec)
     return Plan(
         name,
         SYSTEMS_TASK,
-        [(f"place_{name}", 1, SHARED_BYTES), (kernel, strips.count, strips.shared_bytes)],
+        [(f"place_{name}", 1, PLACING_BYTES[name]), (kernel, strips.count, strips.shared_bytes)],
         strips,
-        numbers={"width": params["affine"].shape[1]},
-        resident={field: params[field] for field in ("affine", "probability", "maps")},
+        numbers=_shape(params),
+        resident=_arrays(params),
         placed_bytes=PLACED_BYTES[name],
     )
+
+
+def _clouds(drawing: Clouds, spec: RenderSpec) -> Plan:
+    kernel, strips = _walked("clouds", spec, CLOUD_HEADER_BYTES)
+    return Plan(
+        "clouds",
+        CLOUDS_TASK,
+        [("place_cloud_pictures", 1, PLACING_BYTES["cloud"]), (kernel, strips.count, strips.shared_bytes)],
+        strips,
+        numbers={"own": Clouds.own_points(spec.points or 1, drawing.mix), **_shape(drawing.params)},
+        resident=_arrays(drawing.params),
+        placed_bytes=PLACED_BYTES["cloud"],
+    )
+
+
+def _walked(name: str, spec: RenderSpec, header_bytes: int = _HEADER_BYTES) -> tuple[str, Strips]:
+    """The kernel that draws points, and its strips."""
+    bits = spec.color in ("gray", "white") and spec.draw != "patch_per_point"
+    strips = strips_of(spec.size, bits, header_bytes)
+    return f"draw_{name}_{'bits' if bits else 'numbers'}{'_outside' if strips.outside_bytes else ''}", strips
+
+
+def measuring(drawing: AffineSystems, spec: RenderSpec, enough: ArrayLike) -> Plan:
+    """How to measure pictures."""
+    strips = strips_of(spec.size, bits=True)
+    if strips.count > 1:
+        raise ValueError(f"size is {spec.size}; expected at most {_LARGEST_MEASURED}: a GPU measures whole pictures")
+    return Plan(
+        "measure",
+        MEASURE_TASK,
+        [("measure_affine", 1, strips.shared_bytes)],
+        strips,
+        numbers=_shape(drawing.params),
+        resident=_arrays(drawing.params),
+        arrays={"enough": np.broadcast_to(np.asarray(enough, np.int32), len(drawing.records))},
+    )
+
+
+def measuring_space(drawing: SpatialSystems, least: float) -> Plan:
+    """How to measure clouds."""
+    return Plan(
+        "measure",
+        MEASURE_TASK,
+        [("measure_spatial", 1, JUDGED_CLOUD_BYTES)],
+        Strips(),
+        numbers={"least": least, **_shape(drawing.params)},
+        resident=_arrays(drawing.params),
+    )
+
+
+def _shape(params: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    return dict(zip(("categories", "width"), params["affine"].shape[:2], strict=True))
+
+
+def _arrays(params: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {field: params[field] for field in ("affine", "probability", "maps")}
 
 
 def _pixels(
@@ -247,7 +314,7 @@ def canvas_strips(size: int, header_bytes: int) -> Strips:
     return Strips(-(-size // rows), rows, header_bytes + rows * row_bytes)
 
 
-def strips_of(size: int, bits: bool) -> Strips:
+def strips_of(size: int, bits: bool, header_bytes: int = _HEADER_BYTES) -> Strips:
     """Strips of a picture of which a bit, or a number of four bytes, is kept for each cell.
 
     >>> strips_of(512, bits=True).count, strips_of(512, bits=False).count
@@ -255,9 +322,9 @@ def strips_of(size: int, bits: bool) -> Strips:
     """
     cells = size + 2 * _MARGIN
     row_bytes = -(-cells // 32) * 4 if bits else cells * 4
-    rows = (SHARED_BYTES - _HEADER_BYTES) // row_bytes - 2 * _MARGIN
+    rows = (SHARED_BYTES - header_bytes) // row_bytes - 2 * _MARGIN
     count = -(-size // rows) if rows > 0 else size
-    if count > _MOST_STRIPS:
-        return Strips(1, size, _HEADER_BYTES, cells * row_bytes)
+    if count > _MOST_STRIPS and not bits:
+        return Strips(1, size, header_bytes, cells * row_bytes)
     rows = -(-size // count)
-    return Strips(-(-size // rows), rows, _HEADER_BYTES + (rows + 2 * _MARGIN) * row_bytes)
+    return Strips(-(-size // rows), rows, header_bytes + (rows + 2 * _MARGIN) * row_bytes)

@@ -23,19 +23,6 @@ struct PointTask {
 using AffineTask = PointTask<AffineInstance>;
 using SpatialTask = PointTask<SpatialInstance>;
 
-// What a search and a probe want to know of a picture.
-struct Measurement {
-  Box box;
-  int32_t pixels;
-  bool finite;
-};
-
-struct SpatialMeasurement {
-  Extent extent;
-  float variance[3];
-  bool finite;
-};
-
 // A catalog's parameters: affine (C, M, 6), in space (C, M, 12), probability (C, M), maps (C).
 struct AffineParameters {
   const double* affine;

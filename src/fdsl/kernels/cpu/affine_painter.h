@@ -73,8 +73,7 @@ struct AffineModel {
   }
 };
 
-// Box and hit pixels of a point picture. With an eighth of the points the count ends if `enough` pixels are hit, or
-// not an eighth of them: later points hit fewer new pixels than earlier ones. Nearly all pictures end there.
+// Box and hit pixels of a point picture.
 template <class V>
 Measurement measure_affine(const AffineTask& task, int32_t enough, void* scratch) {
   const Spec& spec = *task.spec;
@@ -91,10 +90,11 @@ Measurement measure_affine(const AffineTask& task, int32_t enough, void* scratch
     for (int i = 0; i < grid.rows * grid.stride / 64; ++i) pixels += __builtin_popcountll(bits[i]);
     return pixels;
   };
-  const int first = spec.points / 8;
-  if (enough <= first) result.pixels = count(first);
-  const bool decided = enough <= first && (result.pixels >= enough || result.pixels < enough / 8);
-  if (!decided) result.pixels = count(spec.points);
+  if (counts_early(spec.points, enough)) {
+    result.pixels = count(spec.points / 8);
+    if (is_decided(result.pixels, enough)) return result;
+  }
+  result.pixels = count(spec.points);
   return result;
 }
 

@@ -111,10 +111,8 @@ struct SpatialModel {
   }
 };
 
-// Extent of a cloud, and the variance of each coordinate once all three span 2.
-//
-// A cloud of a fourth of the trajectories tells most of the bad ones: where an axis has less than half of `least`
-// there, the rest is not walked, and what comes back is of that fourth.
+// Extent of a cloud, and the variance of each coordinate once all three span 2. What is hopeless after a fourth of the
+// trajectories is not walked further, and what comes back is of that fourth.
 template <class V>
 SpatialMeasurement measure_spatial(const SpatialTask& task, float least) {
   using Model = SpatialModel<V>;
@@ -168,35 +166,25 @@ SpatialMeasurement measure_spatial(const SpatialTask& task, float least) {
       }
     }
   };
-  const auto conclude = [&] {
+  const auto finish = [&] {
     float lows[W], highs[W];
     V::store(lows, low);
     V::store(highs, high);
     for (int i = 0; i < W; ++i) Model::widen(result.extent, lows[i], highs[i]);
-    const double width = static_cast<double>(result.extent.high) - static_cast<double>(result.extent.low);
-    result.finite = width < 1e30;  // false for NaN
-    for (int axis = 0; axis < 3; ++axis) {
-      const double mean = total[axis] / count, variance = squares[axis] / count - mean * mean;
-      const double scaled = width > 0.0 ? variance * (2.0 / width) * (2.0 / width) : 0.0;
-      result.finite = result.finite && squares[axis] < 1e60;
-      result.variance[axis] = result.finite ? static_cast<float>(scaled) : 0.0f;
-      result.extent.centre[axis] = result.finite ? static_cast<float>(mean + system.start[axis]) : 0.0f;
-    }
-    return result.finite;
+    conclude(result, total, squares, count, system.start);
   };
   result.extent = {far, -far, {}};
   const auto after = [&](int trajectories) {
     if (trajectories != FIRST) return true;
     if (least > 0.0f) {
-      if (!conclude()) return false;
-      for (float variance : result.variance)
-        if (variance < 0.5f * least) return false;
+      finish();
+      if (is_hopeless(result, least)) return false;
     }
     seed(FIRST, TRAJECTORIES);
     return true;
   };
   walk<V, G, typename Model::Trajectories, typename Model::Maps>(system, seeds, task.spec->points, each, last, after);
-  conclude();
+  finish();
   result.extent.low += 0.0f;  // no negative zero
   result.extent.high += 0.0f;
   return result;

@@ -73,7 +73,7 @@ FDSL_INLINE void draw_contours(const Block& block, const ContoursTask& task, voi
   const Canvas canvas(cells, {0, strip.first, spec.size, strip.first + strip.rows}, shared.mirror);
   Block::Local<Own> own;
   block.each([&](int thread) {
-    FDSL_UNROLL_BY(VERTICES <= 4 ? VERTICES : 1)
+    FDSL_UNROLL_BY((VERTICES <= 4 ? VERTICES : 1))
     for (int k = 0; k < VERTICES; ++k) {
       Vertex vertex;
       make(vertex, it, spec.seed, thread + k * THREADS);
@@ -86,7 +86,7 @@ FDSL_INLINE void draw_contours(const Block& block, const ContoursTask& task, voi
   for (int line = 0; line < lines; ++line) {
     block.each([&](int thread) {
       if (line % THREADS == 0) shared.shade[thread] = line_shade(it, spec.seed, line + thread);
-      FDSL_UNROLL_BY(VERTICES <= 4 ? VERTICES : 1)
+      FDSL_UNROLL_BY((VERTICES <= 4 ? VERTICES : 1))
       for (int k = 0; k < VERTICES; ++k) {
         const int i = thread + k * THREADS;
         if (i >= vertices) break;

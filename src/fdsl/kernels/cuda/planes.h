@@ -60,23 +60,41 @@ FDSL_INLINE void write_bits(const Block& block, const Task& task, const Strip& s
   });
 }
 
-// Likewise of a plane of numbers: the largest of a cell's own and of those that paint it; entry(number) is the row of
-// the palette.
+// Rows of the palette of a chunk's pixels by a plane of numbers: entry(the largest of a cell's own and of those that
+// paint it).
+template <class Entry>
+struct Numbers {
+  const uint32_t* here;  // of the chunk's first pixel
+  int last;              // column of the picture from there
+  uint32_t neighbours;
+  const Grid& grid;
+  Entry entry;
+};
+
+template <class Element, class Entry>
+FDSL_INLINE void fill(Piece<Element>& piece, const Numbers<Entry>& numbers, int first, const uint32_t* values,
+                      int channels) {
+  uint32_t most[Piece<Element>::COUNT];
+  const auto at = [&](int k) { return first + k < numbers.last ? first + k : numbers.last; };
+  FDSL_UNROLL
+  for (int k = 0; k < piece.COUNT; ++k) most[k] = numbers.here[at(k)];
+  for_neighbours(numbers.neighbours, numbers.grid, [&](int down, int right) {
+    const uint32_t* other = numbers.here - down * numbers.grid.stride - right;
+    FDSL_UNROLL
+    for (int k = 0; k < piece.COUNT; ++k) most[k] = other[at(k)] > most[k] ? other[at(k)] : most[k];
+  });
+  FDSL_UNROLL
+  for (int k = 0; k < piece.COUNT; ++k)
+    piece.element[k] = static_cast<Element>(values[numbers.entry(most[k]) * channels]);
+}
+
+// Likewise of a plane of numbers.
 template <class Entry>
 FDSL_INLINE void write_numbers(const Block& block, const Task& task, const Strip& strip, const uint32_t* numbers,
                                const Grid& grid, uint32_t neighbours, void* out, Entry entry) {
-  const int size = task.spec.size;
   write_strip(block, task, strip, out, [&](int row, int column) {
     const uint32_t* here = numbers + (row - strip.first + MARGIN) * grid.stride + column + MARGIN;
-    return [=](int k) {
-      if (column + k >= size) return 0u;
-      uint32_t most = here[k];
-      for_neighbours(neighbours, grid, [&](int down, int right) {
-        const uint32_t other = here[k - down * grid.stride - right];
-        most = other > most ? other : most;
-      });
-      return static_cast<uint32_t>(entry(most));
-    };
+    return Numbers<Entry>{here, task.spec.size - 1 - column, neighbours, grid, entry};
   });
 }
 

@@ -103,9 +103,9 @@ FDSL_INLINE void write_strip(const Block& block, const Task& task, const Strip& 
   });
 }
 
-// Writes a strip of the output, whatever its elements: entries(row, column) gives a TwoValued, or an entry(k), which
-// gives the row of the palette that the pixel at (row, column + k) has, or any row where k is past the picture's edge.
-// Bound by the memory that it writes.
+// Writes a strip of the output, whatever its elements: entries(row, column) gives what `fill` takes, a TwoValued or an
+// entry(k), which gives the row of the palette that the pixel at (row, column + k) has, or any row where k is past the
+// picture's edge. Bound by the memory that it writes.
 template <class Entries>
 FDSL_INLINE void write_strip(const Block& block, const Task& task, const Strip& strip, void* out, Entries entries) {
   if (task.element_bytes == 1)

@@ -31,6 +31,19 @@ struct System : MapPick {
   float start[2];
 };
 
+// What a search and a probe want to know of a picture; engines/cpu.py has the same record.
+struct Measurement {
+  Box box;
+  int32_t pixels;
+  bool finite;
+  uint8_t unused[3];
+};
+
+// With an eighth of the points a count ends if `enough` pixels are hit, or not an eighth of them: later points hit
+// fewer new pixels than earlier ones. Nearly all pictures end there.
+FDSL_INLINE bool counts_early(int points, int32_t enough) { return enough <= points / 8; }
+FDSL_INLINE bool is_decided(int32_t pixels, int32_t enough) { return pixels >= enough || pixels < enough / 8; }
+
 // One picture of a system; primitives.AffineSystems has the same record.
 struct AffineInstance : Key {
   double factor[6];  // of the parameter columns a ... f
@@ -96,40 +109,51 @@ FDSL_INLINE void set_start(System& system, const double* probability, int maps) 
   system.start[1] = usable ? y : 0.0f;
 }
 
-// The system of one instance: each parameter column times its factor, probabilities as they are.
+// One map of an instance: each parameter times its factor.
+FDSL_INLINE void set_map(System& system, const double* affine, int maps, const double* factor, int i) {
+  for (int k = 0; k < 6; ++k)
+    system.coefficient[k][i] = i < maps ? static_cast<float>(affine[i * 6 + k] * factor[k]) : 0.0f;
+}
+
+// The system of one instance: its maps, and probabilities as they are.
 FDSL_INLINE void set_system(System& system, const double* affine, const double* probability, int maps,
                             const double* factor) {
-  for (int i = 0; i < MAX_MAPS; ++i)
-    for (int k = 0; k < 6; ++k)
-      system.coefficient[k][i] = i < maps ? static_cast<float>(affine[i * 6 + k] * factor[k]) : 0.0f;
+  for (int i = 0; i < MAX_MAPS; ++i) set_map(system, affine, maps, factor, i);
   set_probability(system, probability, maps);
   set_start(system, probability, maps);
 }
 
-// The same system seen in the coordinates of `placement`: if P moves the plane, P·map·P⁻¹ draws the moved picture.
-// So any crop, scale, rotation or shear costs nothing per point.
-FDSL_INLINE void place_system(System& placed, const System& system, const Placement& p) {
+// One map of the same system seen in the coordinates of `placement`: if P moves the plane, P·map·P⁻¹ draws the moved
+// picture. So any crop, scale, rotation or shear costs nothing per point.
+FDSL_INLINE void place_map(System& placed, const System& system, const Placement& p, int i) {
   const double determinant = p.m00 * p.m11 - p.m01 * p.m10;
   const double i00 = p.m11 / determinant, i01 = -p.m01 / determinant;
   const double i10 = -p.m10 / determinant, i11 = p.m00 / determinant;
-  for (int i = 0; i < MAX_MAPS; ++i) {
-    const double a = system.coefficient[0][i], b = system.coefficient[1][i], c = system.coefficient[2][i];
-    const double d = system.coefficient[3][i], e = system.coefficient[4][i], f = system.coefficient[5][i];
-    const double l00 = p.m00 * a + p.m01 * c, l01 = p.m00 * b + p.m01 * d;
-    const double l10 = p.m10 * a + p.m11 * c, l11 = p.m10 * b + p.m11 * d;
-    const double a2 = l00 * i00 + l01 * i10, b2 = l00 * i01 + l01 * i11;
-    const double c2 = l10 * i00 + l11 * i10, d2 = l10 * i01 + l11 * i11;
-    placed.coefficient[0][i] = static_cast<float>(a2);
-    placed.coefficient[1][i] = static_cast<float>(b2);
-    placed.coefficient[2][i] = static_cast<float>(c2);
-    placed.coefficient[3][i] = static_cast<float>(d2);
-    placed.coefficient[4][i] = static_cast<float>(p.m00 * e + p.m01 * f + p.t0 - a2 * p.t0 - b2 * p.t1);
-    placed.coefficient[5][i] = static_cast<float>(p.m10 * e + p.m11 * f + p.t1 - c2 * p.t0 - d2 * p.t1);
-  }
-  static_cast<MapPick&>(placed) = system;
+  const double a = system.coefficient[0][i], b = system.coefficient[1][i], c = system.coefficient[2][i];
+  const double d = system.coefficient[3][i], e = system.coefficient[4][i], f = system.coefficient[5][i];
+  const double l00 = p.m00 * a + p.m01 * c, l01 = p.m00 * b + p.m01 * d;
+  const double l10 = p.m10 * a + p.m11 * c, l11 = p.m10 * b + p.m11 * d;
+  const double a2 = l00 * i00 + l01 * i10, b2 = l00 * i01 + l01 * i11;
+  const double c2 = l10 * i00 + l11 * i10, d2 = l10 * i01 + l11 * i11;
+  placed.coefficient[0][i] = static_cast<float>(a2);
+  placed.coefficient[1][i] = static_cast<float>(b2);
+  placed.coefficient[2][i] = static_cast<float>(c2);
+  placed.coefficient[3][i] = static_cast<float>(d2);
+  placed.coefficient[4][i] = static_cast<float>(p.m00 * e + p.m01 * f + p.t0 - a2 * p.t0 - b2 * p.t1);
+  placed.coefficient[5][i] = static_cast<float>(p.m10 * e + p.m11 * f + p.t1 - c2 * p.t0 - d2 * p.t1);
+  placed.threshold[i] = system.threshold[i];
+  placed.alias[i] = system.alias[i];
+}
+
+FDSL_INLINE void place_start(System& placed, const System& system, const Placement& p) {
   const double x = system.start[0], y = system.start[1];
   placed.start[0] = static_cast<float>(p.m00 * x + p.m01 * y + p.t0);
   placed.start[1] = static_cast<float>(p.m10 * x + p.m11 * y + p.t1);
+}
+
+FDSL_INLINE void place_system(System& placed, const System& system, const Placement& p) {
+  for (int i = 0; i < MAX_MAPS; ++i) place_map(placed, system, p, i);
+  place_start(placed, system, p);
 }
 
 // A system in registers: eight maps fill one AVX2 register per coefficient, and one permute picks a lane's value.

@@ -1,7 +1,7 @@
 // Point clouds of systems in space, and scenes of them on a floor: PC-FractalDB (Yamada et al., Point Cloud
 // Pre-training with Natural 3D Structures, CVPR 2022).
-// On a GPU thread j owns trajectory j, of the category's own and then of the partner's; a block keeps the points, and
-// reduces their ends, then their sums in whole numbers, before it writes them.
+// On a GPU thread j owns trajectory j, of the category's own and then of the partner's; a block walks them once for
+// their ends, once for their sums in whole numbers, and once to draw them.
 #pragma once
 
 #include "camera.h"

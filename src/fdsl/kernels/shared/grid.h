@@ -31,6 +31,7 @@ struct Grid {
 // Calls use(row offset, column offset) for the cells that a patch paints, beside its centre, as the output sees them.
 template <class Use>
 FDSL_INLINE void for_neighbours(uint32_t neighbours, const Grid& grid, Use use) {
+  FDSL_ROLLED
   for (int k = 0; k < 8; ++k) {
     const int cell = k < 4 ? k : k + 1;
     if (neighbours >> k & 1u) use((cell / 3 - 1) * grid.down, (cell % 3 - 1) * grid.right);

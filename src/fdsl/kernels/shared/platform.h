@@ -15,13 +15,16 @@ using cuda::std::uintptr_t;
 #endif
 
 // Internal linkage, or inlined where it is called: a copy compiled for AVX-512 must never be linked into code for older
-// machines. A table is an array that a kernel indexes.
+// machines. A table is an array that a kernel indexes; a rolled loop is one that CUDA's must not copy out eight times,
+// which took most of its time.
 #if defined(__CUDACC__)
 #define FDSL_MEMBER __host__ __device__ __forceinline__
 #define FDSL_TABLE __device__ constexpr
+#define FDSL_ROLLED _Pragma("unroll 1")
 #else
 #define FDSL_MEMBER inline __attribute__((always_inline))
 #define FDSL_TABLE constexpr
+#define FDSL_ROLLED
 #endif
 #define FDSL_INLINE static FDSL_MEMBER
 

@@ -17,6 +17,37 @@ struct Extent {
   float centre[3];
 };
 
+// What a search and a probe want to know of a cloud; engines/cpu.py has the same record.
+struct SpatialMeasurement {
+  Extent extent;
+  float variance[3];
+  bool finite;
+  uint8_t unused[3];
+};
+
+// By the sums of x, y and z and of their squares, all seen from `start`, of so many points: the variance of each
+// coordinate once all three span 2, or that the cloud is not finite.
+FDSL_INLINE void conclude(SpatialMeasurement& result, const double* total, const double* squares, int count,
+                          const float* start) {
+  const double width = static_cast<double>(result.extent.high) - static_cast<double>(result.extent.low);
+  result.finite = width < 1e30;  // false for NaN
+  for (int axis = 0; axis < 3; ++axis) {
+    const double mean = total[axis] / count, variance = squares[axis] / count - mean * mean;
+    const double scaled = width > 0.0 ? variance * (2.0 / width) * (2.0 / width) : 0.0;
+    result.finite = result.finite && squares[axis] < 1e60;
+    result.variance[axis] = result.finite ? static_cast<float>(scaled) : 0.0f;
+    result.extent.centre[axis] = result.finite ? static_cast<float>(mean + start[axis]) : 0.0f;
+  }
+}
+
+// A cloud of a fourth of the trajectories tells most of the bad ones: those with less than half of the `least` variance
+// on an axis.
+FDSL_INLINE bool is_hopeless(const SpatialMeasurement& fourth, float least) {
+  bool hopeless = !fourth.finite;
+  for (float variance : fourth.variance) hopeless = hopeless || variance < 0.5f * least;
+  return hopeless;
+}
+
 // One picture of a system in space; primitives.SpatialSystems has the same record.
 struct SpatialInstance : Key {
   double factor[12];   // of the parameter columns a ... l
@@ -68,19 +99,23 @@ FDSL_INLINE void set_start(SpatialSystem& system, const double* probability, int
   for (int axis = 0; axis < 3 && !usable; ++axis) system.start[axis] = 0.0f;
 }
 
-// The system of one instance: each parameter column times its factor, probabilities as they are.
+// One map of an instance: each parameter times its factor.
+FDSL_INLINE void set_map(SpatialSystem& system, const double* affine, int maps, const double* factor, int i) {
+  for (int k = 0; k < 12; ++k)
+    system.coefficient[k][i] = i < maps ? static_cast<float>(affine[i * 12 + k] * factor[k]) : 0.0f;
+}
+
+// The system of one instance: its maps, and probabilities as they are.
 FDSL_INLINE void set_system(SpatialSystem& system, const double* affine, const double* probability, int maps,
                             const double* factor) {
-  for (int i = 0; i < MAX_MAPS; ++i)
-    for (int k = 0; k < 12; ++k)
-      system.coefficient[k][i] = i < maps ? static_cast<float>(affine[i * 12 + k] * factor[k]) : 0.0f;
+  for (int i = 0; i < MAX_MAPS; ++i) set_map(system, affine, maps, factor, i);
   set_probability(system, probability, maps);
   set_start(system, probability, maps);
 }
 
-// The same system seen in the coordinates of `placement`: if P moves space, P·map·P⁻¹ draws the moved cloud. So
-// normalising, turning and the linear part of a camera cost nothing per point.
-FDSL_INLINE void place_system(SpatialSystem& placed, const SpatialSystem& system, const SpatialPlacement& p) {
+// One map of the same system seen in the coordinates of `placement`: if P moves space, P·map·P⁻¹ draws the moved cloud.
+// So normalising, turning and the linear part of a camera cost nothing per point.
+FDSL_INLINE void place_map(SpatialSystem& placed, const SpatialSystem& system, const SpatialPlacement& p, int i) {
   double cofactor[3][3], inverse[3][3];
   for (int row = 0; row < 3; ++row)
     for (int column = 0; column < 3; ++column) {
@@ -90,26 +125,34 @@ FDSL_INLINE void place_system(SpatialSystem& placed, const SpatialSystem& system
   const double determinant = p.m[0][0] * cofactor[0][0] + p.m[0][1] * cofactor[0][1] + p.m[0][2] * cofactor[0][2];
   for (int row = 0; row < 3; ++row)
     for (int column = 0; column < 3; ++column) inverse[row][column] = cofactor[column][row] / determinant;
-  for (int i = 0; i < MAX_MAPS; ++i)
-    for (int row = 0; row < 3; ++row) {
-      double left[3];  // a row of P·A
-      double shift = p.t[row];
-      for (int column = 0; column < 3; ++column) {
-        left[column] = 0.0;
-        for (int k = 0; k < 3; ++k) left[column] += p.m[row][k] * system.coefficient[3 * k + column][i];
-        shift += p.m[row][column] * system.coefficient[9 + column][i];
-      }
-      for (int column = 0; column < 3; ++column) {
-        const double entry = left[0] * inverse[0][column] + left[1] * inverse[1][column] + left[2] * inverse[2][column];
-        placed.coefficient[3 * row + column][i] = static_cast<float>(entry);
-        shift -= entry * p.t[column];
-      }
-      placed.coefficient[9 + row][i] = static_cast<float>(shift);
+  for (int row = 0; row < 3; ++row) {
+    double left[3];  // a row of P·A
+    double shift = p.t[row];
+    for (int column = 0; column < 3; ++column) {
+      left[column] = 0.0;
+      for (int k = 0; k < 3; ++k) left[column] += p.m[row][k] * system.coefficient[3 * k + column][i];
+      shift += p.m[row][column] * system.coefficient[9 + column][i];
     }
-  static_cast<MapPick&>(placed) = system;
+    for (int column = 0; column < 3; ++column) {
+      const double entry = left[0] * inverse[0][column] + left[1] * inverse[1][column] + left[2] * inverse[2][column];
+      placed.coefficient[3 * row + column][i] = static_cast<float>(entry);
+      shift -= entry * p.t[column];
+    }
+    placed.coefficient[9 + row][i] = static_cast<float>(shift);
+  }
+  placed.threshold[i] = system.threshold[i];
+  placed.alias[i] = system.alias[i];
+}
+
+FDSL_INLINE void place_start(SpatialSystem& placed, const SpatialSystem& system, const SpatialPlacement& p) {
   for (int row = 0; row < 3; ++row)
     placed.start[row] = static_cast<float>(p.m[row][0] * system.start[0] + p.m[row][1] * system.start[1] +
                                            p.m[row][2] * system.start[2] + p.t[row]);
+}
+
+FDSL_INLINE void place_system(SpatialSystem& placed, const SpatialSystem& system, const SpatialPlacement& p) {
+  for (int i = 0; i < MAX_MAPS; ++i) place_map(placed, system, p, i);
+  place_start(placed, system, p);
 }
 
 // A system in registers.
