@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ import torch
 from host_blocks import HostBlocks
 
 import fdsl
-from fdsl import RenderSpec
+from fdsl import Composition, Dataset, RenderSpec
 from fdsl.engines import cpu, cuda, cuda_plans
 from fdsl.engines.cuda_gpu import compile_kernels
 from fdsl.engines.pixel_format import PixelFormat
 from fdsl.families import family_named
 from fdsl.indexing import numbers_at
-from fdsl.primitives import Instances
+from fdsl.primitives import Instances, Polylines
 
 DONE = ("fractaldb",)
 DONE += ("exfractaldb", "pcfractaldb")
@@ -208,6 +209,176 @@ def test_a_search_finds_what_it_finds_on_the_cpu(
     monkeypatch.setattr("fdsl.candidates.engine_for", lambda *_: cuda.Engine(blocks=blocks))
     monkeypatch.setattr("fdsl.candidates._BLOCK", 512)
     assert fdsl.search(family, categories=categories, seed=3).digest == expected.digest
+
+
+# One case of each drawing.
+DRAWINGS = [
+    ("perlin", "color"),
+    ("rcdb", "broken contours"),
+    ("visualatom", "random view, rotation"),
+    ("bezier", "color"),
+    ("sparks", "patch per point, color"),
+    ("sparks_in_space", "point"),
+    ("zigzags", "color"),
+    ("ripples", "color"),
+]
+
+
+@pytest.mark.parametrize(("family", "name"), DRAWINGS)
+@pytest.mark.parametrize("pixels", [PixelFormat("float16", 0.5, 0.25, channels_last=True), PixelFormat("float32")])
+def test_formats_are_a_table_of_the_bytes(family: str, name: str, pixels: PixelFormat, blocks: HostBlocks) -> None:
+    dataset = pictures.dataset(family, name)
+    expected, _ = dataset.batch(range(len(dataset)), epoch=2)
+    drawn = draw(dataset, cuda.Engine(pixels=pixels, blocks=blocks))
+    table = pixels.values(np.arange(256, dtype=np.uint8)[:, None].repeat(expected.shape[1], 1))
+    bits = drawn.numpy().view(table.dtype)
+    assert drawn.permute(0, 2, 3, 1).is_contiguous() or not pixels.channels_last
+    assert all(np.array_equal(bits[:, c], table[expected[:, c], c]) for c in range(expected.shape[1]))
+
+
+@pytest.mark.parametrize(("family", "name"), DRAWINGS)
+@pytest.mark.parametrize("size", [1, 7, 226])
+def test_any_size_is_drawn_in_strips_into_a_part_of_a_batch(
+    family: str, name: str, size: int, blocks: HostBlocks
+) -> None:
+    case = pictures.dataset(family, name)
+    pad = case.spec.pad and min(case.spec.pad, (size - 1) // 2)
+    dataset = Dataset(case.catalog, 2, replace(case.spec, size=size, pad=pad), seed=3)
+    count = len(dataset)
+    expected, _ = dataset.batch(range(count), epoch=2)
+    for first in (1, 2):  # one of them at an odd address, where the size is odd
+        whole = torch.full((count + 3, *expected.shape[1:]), 9, dtype=torch.uint8)
+        dataset.batch(range(count), epoch=2, engine=cuda.Engine(blocks=blocks), out=whole[first : first + count])
+        assert np.array_equal(whole[first : first + count], expected)
+        assert (whole[:first] == 9).all()
+        assert (whole[first + count :] == 9).all()
+
+
+@pytest.mark.parametrize(("family", "name"), [case for case in DRAWINGS if case[0] not in ("perlin", "ripples")])
+def test_cells_in_the_memory_outside_give_the_same(
+    family: str, name: str, blocks: HostBlocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = pictures.dataset(family, name)
+    expected, _ = dataset.batch(range(len(dataset)), epoch=2)
+    monkeypatch.setattr(cuda_plans, "_MOST_STRIPS", 0)
+    monkeypatch.setattr(cuda_plans, "_MOST_CANVAS_STRIPS", 0)
+    monkeypatch.setattr(cuda, "_OUTSIDE_BYTES", 100_000)  # several launches
+    engine = cuda.Engine(blocks=blocks)
+    assert np.array_equal(draw(dataset, engine), expected)
+
+
+@pytest.mark.parametrize("vertices", [1024, 1025, 4096])
+def test_contours_of_many_vertices(vertices: int, blocks: HostBlocks) -> None:
+    catalog = fdsl.search("rcdb", categories=1, vertices=(vertices, vertices), lines=(20, 20))
+    dataset = Dataset(catalog, 2, RenderSpec(size=100))
+    drawn, _ = dataset.batch([0, 1], engine=cuda.Engine(blocks=blocks))
+    assert np.array_equal(drawn, dataset.batch([0, 1])[0])
+
+
+def test_lines_that_begin_anywhere_among_the_threads(blocks: HostBlocks) -> None:
+    random = np.random.default_rng(4)
+    ends = np.concatenate([[0], np.cumsum(random.choice([1, 2, 3, 700], 900, p=[0.5, 0.3, 0.19, 0.01]))])
+    vertices = random.random((ends[-1], 2)).astype(np.float32)
+    records = np.zeros(3, Polylines.RECORD)
+    records["first"], records["lines"] = (0, 5, 300), (900, 1, 256)
+    drawing, spec = Polylines(vertices, ends, records), RenderSpec(size=50, color="color", pad=2)
+    engine, expected = cuda.Engine(blocks=blocks), np.empty((3, 3, 50, 50), np.uint8)
+    cpu.Engine().draw(drawing, spec, spec.palette, 0, expected)
+    drawn = engine.empty(expected.shape)
+    engine.draw(drawing, spec, spec.palette, 0, drawn)
+    assert np.array_equal(drawn, expected)
+    records["lines"] = 901
+    with pytest.raises(ValueError, match="not among those given"):
+        engine.draw(drawing, spec, spec.palette, 0, drawn)
+
+
+LABELS = ("class", "mask", "boxes")
+
+
+@pytest.mark.parametrize("pixels", [None, PixelFormat("bfloat16", mean=0.5, std=0.2, channels_last=True)])
+@pytest.mark.parametrize(
+    ("family", "spec", "composition"),
+    [
+        ("fractaldb", RenderSpec(size=61, points=3_000, color="color"), Composition(objects=(2, 5), overlap=1.0)),
+        ("rcdb", RenderSpec(size=64), Composition(objects=(3, 40), scale=(0.1, 0.9), overlap=1.0)),
+        ("perlin", RenderSpec(size=200, channels=3), Composition()),
+    ],
+)
+def test_composed_pictures_are_those_of_the_cpu_engine(
+    family: str, spec: RenderSpec, composition: Composition, pixels: PixelFormat | None, blocks: HostBlocks
+) -> None:
+    dataset = Dataset(pictures.catalog(family), 20, spec, seed=6, labels=LABELS, composition=composition)
+    images, labels = dataset.batch([0, 33, 59], epoch=1, repeat=2)
+    engine = cuda.Engine(pixels=pixels, blocks=blocks)
+    drawn, found = dataset.batch([0, 33, 59], epoch=1, repeat=2, engine=engine)
+    table = engine.pixels.values(np.arange(256, dtype=np.uint8)[:, None].repeat(images.shape[1], 1))
+    bits = drawn.view(torch.uint8 if pixels is None else torch.int16).numpy().view(table.dtype)
+    assert all(np.array_equal(bits[:, c], table[images[:, c], c]) for c in range(images.shape[1]))
+    for target, expected in zip(found, labels, strict=True):
+        assert isinstance(target["masks"], torch.Tensor)
+        assert all(np.array_equal(target[name], expected[name]) for name in ("labels", "boxes", "masks"))
+
+
+def test_objects_that_others_hide_have_no_label(blocks: HostBlocks) -> None:
+    everywhere = Composition(objects=(9, 9), scale=(1.0, 1.0), overlap=1.0)
+    dataset = Dataset(pictures.catalog("perlin"), 20, RenderSpec(size=30), labels=LABELS, composition=everywhere)
+    images, (expected, _) = dataset.batch([0, 7])
+    drawn, (found, _) = dataset.batch([0, 7], engine=cuda.Engine(blocks=blocks))
+    assert np.array_equal(drawn, images)
+    assert found["masks"].shape == (1, 30, 30)
+    assert found["masks"].all()
+    assert found["labels"] == expected["labels"]
+
+
+@pytest.mark.parametrize("labels", ["class", LABELS])
+@pytest.mark.parametrize("pixels", [None, PixelFormat("uint8", channels_last=True)])
+def test_mixes_put_pictures_into_their_rows(labels: Any, pixels: PixelFormat | None, blocks: HostBlocks) -> None:
+    spec = RenderSpec(size=33, channels=3)
+    parts = [Dataset(pictures.catalog(family), 5, spec, labels=labels) for family in ("bezier", "perlin")]
+    mixed = fdsl.mix(parts, weights=[2, 1], length=30)
+    chosen = [29, 0, 25, 3, 11]
+    images, expected = mixed.batch(chosen, epoch=3)
+    drawn, found = mixed.batch(chosen, epoch=3, engine=cuda.Engine(pixels=pixels, blocks=blocks))
+    assert np.array_equal(drawn, images)
+    if labels == "class":
+        assert np.array_equal(found, expected)
+    else:
+        assert [target["labels"].tolist() for target in found] == [target["labels"].tolist() for target in expected]
+        assert all(np.array_equal(a["masks"], b["masks"]) for a, b in zip(found, expected, strict=True))
+
+
+def test_an_output_that_does_not_fit_is_an_error(blocks: HostBlocks) -> None:
+    dataset, engine = pictures.dataset("perlin", "gray"), cuda.Engine(pixels=PixelFormat("float16"), blocks=blocks)
+    for out in (
+        torch.empty((1, 1, 64, 64)),  # float32
+        torch.empty((1, 1, 64, 128), dtype=torch.float16)[..., ::2],
+        torch.empty((1, 1, 64, 64), dtype=torch.float16, device="meta"),
+    ):
+        with pytest.raises(ValueError, match=r"expected .*torch\.uint8 or float16"):
+            dataset.batch([0], engine=engine, out=out)
+    with pytest.raises(ValueError, match="expected"):
+        dataset.batch([0], engine=engine, out=torch.empty((2, 1, 64, 64), dtype=torch.float16))
+
+
+def test_records_of_lines_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:
+    for name in ("perlin", "contours", "bezier", "given", "fields", "compose"):
+        task = getattr(cuda_plans, f"{name.upper()}_TASK")
+        assert getattr(blocks.source(name), f"size_of_{name}_task")() == task.itemsize
+    given, one_vertex = blocks.source("given"), cuda_plans._VERTEX_BYTES
+    assert given.size_of_placed_given() == cuda_plans.PLACED_GIVEN_BYTES
+    assert given.size_of_drawn_given() <= cuda_plans._HEADER_BYTES
+    assert blocks.source("contours").size_of_contours_shared() == cuda_plans.CONTOURS_HEADER_BYTES + one_vertex
+    assert blocks.source("bezier").size_of_bezier_shared() == cuda_plans.BEZIER_HEADER_BYTES + one_vertex
+    assert blocks.source("compose").size_of_seen_objects() == cuda_plans.COMPOSE_BYTES
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("name", ["perlin", "contours", "bezier", "given", "fields", "compose"])
+def test_kernels_of_lines_compile_without_a_gpu(
+    name: str, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FDSL_CACHE", str(tmp_path))
+    assert compile_kernels(name, architecture).startswith(b"\x7fELF")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

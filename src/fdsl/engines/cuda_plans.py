@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -75,10 +76,10 @@ COMPOSE_TASK = np.dtype(
         ("opaque", np.int32),
     ]
 )
-PLACED_GIVEN_BYTES = 200
-COMPOSE_BYTES = 48 * _core.MAX_OBJECTS  # of shared memory
+PLACED_GIVEN_BYTES = 192
+COMPOSE_BYTES = 40 * _core.MAX_OBJECTS  # of shared memory
 # Of a block's shared memory, before its canvas; with no vertex and no point of a curve.
-CONTOURS_HEADER_BYTES, BEZIER_HEADER_BYTES = 1472, 608
+CONTOURS_HEADER_BYTES, BEZIER_HEADER_BYTES = 1432, 600
 _VERTEX_BYTES = 8  # of shared memory
 # Strips beyond so many would step the vertices of a picture too often: its canvas then lies in the GPU's memory.
 _MOST_CANVAS_STRIPS = 8
@@ -226,16 +227,23 @@ def _arrays(params: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     return {field: params[field] for field in ("affine", "probability", "maps")}
 
 
-def _pixels(name: str, task: np.dtype[Any], spec: RenderSpec, **fields: Mapping[str, NDArray[Any]]) -> Plan:
+def _pixels(
+    name: str,
+    task: np.dtype[Any],
+    spec: RenderSpec,
+    resident: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+    arrays: Mapping[str, NDArray[Any]] = MappingProxyType({}),
+) -> Plan:
     """Of drawings whose pixels do not know each other."""
     strips = pixel_strips(spec.size)
-    return Plan(name, task, [(f"draw_{name}", strips.count, strips.shared_bytes)], strips, **fields)
+    kernel = f"draw_{name}", strips.count, strips.shared_bytes
+    return Plan(name, task, [kernel], strips, resident=resident, arrays=arrays)
 
 
 def _contours(records: NDArray[np.void], spec: RenderSpec) -> Plan:
     most = int(records["vertices"].clip(1, _core.MAX_VERTICES).max(initial=1))
     strips = canvas_strips(spec.size, CONTOURS_HEADER_BYTES + most * _VERTEX_BYTES)
-    of_a_thread = next(count for count in (1, 4, 16) if most <= count * _THREADS)
+    of_a_thread = next(count for count in (4, 16) if most <= count * _THREADS)
     kernel = f"draw_contours_{of_a_thread}", strips.count, strips.shared_bytes
     return Plan("contours", CONTOURS_TASK, [kernel], strips, numbers={"most": most})
 

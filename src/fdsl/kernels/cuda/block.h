@@ -46,6 +46,8 @@ class Block {
 #define FDSL_PRAGMA(...) _Pragma(#__VA_ARGS__)
 #define FDSL_UNROLL _Pragma("unroll")
 #define FDSL_UNROLL_BY(count) FDSL_PRAGMA(unroll count)
+// What runs once in a while: compiled once, however many kernels of a source call it.
+#define FDSL_COLD static __device__ __noinline__
 #define FDSL_SIZE(name, ...)
 #define FDSL_KERNEL(name, Task)                                                                   \
   extern "C" __global__ void __launch_bounds__(fdsl::THREADS) name(const void* task, void* out) { \
@@ -104,6 +106,7 @@ class Block {
 
 #define FDSL_UNROLL
 #define FDSL_UNROLL_BY(count)
+#define FDSL_COLD static
 // What tests compare with the records that Python packs.
 #define FDSL_SIZE(name, ...) \
   extern "C" int size_of_##name() { return sizeof(__VA_ARGS__); }

@@ -1,5 +1,5 @@
-// Objects on a canvas: a thread finds four pixels of the output, each the first of its picture's objects, from the front
-// one on, that covers it; and what is seen of each object, on the way.
+// Objects on a canvas: a thread finds four pixels of the output, each the first of its picture's objects, from the
+// front one on, that covers it; and what is seen of each object, on the way.
 //
 // What bounds it: the memory that it writes, a byte a pixel for each object's mask before all else.
 #include "cuda/canvas.h"
@@ -74,8 +74,7 @@ FDSL_INLINE void compose(const Block& block, const ComposeTask& task, void* out)
         shown[k] = j;
         --open;
         FDSL_UNROLL
-        for (int c = 0; c < CHANNELS; ++c)
-          words.word[c] = (words.word[c] & ~(255u << 8 * k)) | value[c] << 8 * k;
+        for (int c = 0; c < CHANNELS; ++c) words.word[c] = (words.word[c] & ~(255u << 8 * k)) | value[c] << 8 * k;
       }
     }
     int from = 0;
@@ -111,4 +110,5 @@ FDSL_INLINE void compose(const Block& block, const ComposeTask& task, void* out)
 }  // namespace fdsl
 
 FDSL_SIZE(compose_task, fdsl::ComposeTask)
+FDSL_SIZE(seen_objects, fdsl::SeenObject[fdsl::MAX_OBJECTS])
 FDSL_KERNEL(compose, ComposeTask)

@@ -1,15 +1,15 @@
-// Radial contours: thread j owns the vertices j, j + 256, ... of a picture, and the segments that begin there. All step,
-// then all draw the line in its one value, by plain stores; so line by line.
+// Radial contours: thread j owns the vertices j, j + 256, ... of a picture, and the segments that begin there. All
+// step, then all draw the line in its one value, by plain stores; so line by line.
 //
 // What bounds it, of a segment: some 120 operations for its vertex (60 for the noise of two axes, 30 for the pixel, the
 // rest for what the two barriers and the index cost), and 40 for the line and ten for each of its pixels, four on
 // average; the noise reads shared memory four times with three or four lanes to a bank, and so do the pixels' stores.
 //
-// Where the bytes lie: in shared memory, beside eight bytes for each vertex, which takes two strips for 224 px and seven
-// for 512 px. Each strip steps all vertices again, at about the cost of drawing them once. In the memory outside, no
-// vertex steps twice, but every byte stored there takes a sector of 32 of the L2 cache: for 60,000 segments of four
-// pixels 7.7 MB a picture, at some TB/s more than seven strips of stepping cost; from nine strips on it is the other way
-// round, and the canvas lies outside.
+// Where the bytes lie: in shared memory, beside eight bytes for each vertex, which takes two strips for 224 px and
+// seven for 512 px. Each strip steps all vertices again, at about the cost of drawing them once. In the memory outside,
+// no vertex steps twice, but every byte stored there takes a sector of 32 of the L2 cache: for 60,000 segments of four
+// pixels 7.7 MB a picture, at some TB/s more than seven strips of stepping cost; from nine strips on it is the other
+// way round, and the canvas lies outside.
 //
 // A vertex begins with three sines in double, which GPUs for graphics work out 32 or 64 times more slowly.
 #include "cuda/canvas.h"
@@ -32,18 +32,24 @@ struct ContoursShared {
   ContourPlacement placement;
   bool mirror;
   float slopes[256];
-  uint8_t shade[THREADS];  // of the lines to come
+  uint8_t shade[THREADS];              // of the lines to come
   alignas(8) PixelPosition vertex[1];  // as many as `most`; the canvas follows
 
-  FDSL_MEMBER void place(const ContoursTask& task, int picture) {
+  FDSL_MEMBER void begin(const ContoursTask& task, int picture) {
     it = task.record<ContourInstance>(picture);
     const auto clamped = [](int32_t n, int32_t low, int32_t high) { return n < low ? low : n > high ? high : n; };
     it.vertices = clamped(it.vertices, 1, task.most);
     it.lines = clamped(it.lines, 0, MAX_LINES);
     it.breaks = clamped(it.breaks, 0, MAX_BREAKS);
-    placement = ContourPlacement(task.spec, it, it.centre[0], it.centre[1], &mirror);
   }
 };
+
+FDSL_COLD void place(ContoursShared& shared, const Spec& spec, double x, double y) {
+  shared.placement = ContourPlacement(spec, shared.it, x, y, &shared.mirror);
+}
+FDSL_COLD void make(Vertex& vertex, const ContourInstance& it, uint64_t seed, uint32_t i) {
+  vertex = make_vertex(it, seed, i);
+}
 
 // VERTICES: of a thread. Up to four stay in registers; more go to the thread's own memory, which is in the L1 cache.
 template <int VERTICES>
@@ -56,7 +62,10 @@ FDSL_INLINE void draw_contours(const Block& block, const ContoursTask& task, voi
   const Strip strip(block, task);
   uint8_t* const cells = clear_canvas(block, task, strip, shared.vertex + task.most);
   block.each([&](int thread) {
-    if (thread == 0) shared.place(task, strip.picture);
+    if (thread == 0) {
+      shared.begin(task, strip.picture);
+      place(shared, spec, shared.it.centre[0], shared.it.centre[1]);
+    }
     shared.slopes[thread] = LATTICE_SLOPES.slope[thread];
   });
   const ContourInstance& it = shared.it;
@@ -64,9 +73,12 @@ FDSL_INLINE void draw_contours(const Block& block, const ContoursTask& task, voi
   const Canvas canvas(cells, {0, strip.first, spec.size, strip.first + strip.rows}, shared.mirror);
   Block::Local<Own> own;
   block.each([&](int thread) {
-    FDSL_UNROLL_BY(VERTICES <= 4 ? VERTICES : 1)
-    for (int k = 0; k < VERTICES; ++k)
-      if (thread + k * THREADS < vertices) own[thread].vertex[k] = make_vertex(it, spec.seed, thread + k * THREADS);
+    FDSL_UNROLL_BY((VERTICES <= 4 ? VERTICES : 1))
+    for (int k = 0; k < VERTICES; ++k) {
+      Vertex vertex;
+      make(vertex, it, spec.seed, thread + k * THREADS);
+      own[thread].vertex[k] = vertex;
+    }
   });
   const Lane::Slopes slopes(shared.slopes);
   const ContourPlacement placement = shared.placement;
@@ -74,7 +86,7 @@ FDSL_INLINE void draw_contours(const Block& block, const ContoursTask& task, voi
   for (int line = 0; line < lines; ++line) {
     block.each([&](int thread) {
       if (line % THREADS == 0) shared.shade[thread] = line_shade(it, spec.seed, line + thread);
-      FDSL_UNROLL_BY(VERTICES <= 4 ? VERTICES : 1)
+      FDSL_UNROLL_BY((VERTICES <= 4 ? VERTICES : 1))
       for (int k = 0; k < VERTICES; ++k) {
         const int i = thread + k * THREADS;
         if (i >= vertices) break;
@@ -97,7 +109,7 @@ FDSL_INLINE void draw_contours(const Block& block, const ContoursTask& task, voi
   // Lines in the ground's colour, anywhere in the plane.
   if (it.breaks > 0) {
     block.each([&](int thread) {
-      if (thread == 0) shared.placement = ContourPlacement(spec, it, 0.0, 0.0, &shared.mirror);
+      if (thread == 0) place(shared, spec, 0.0, 0.0);
     });
     block.each([&](int thread) {
       for (int i = thread; i < it.breaks; i += THREADS) {
@@ -113,7 +125,6 @@ FDSL_INLINE void draw_contours(const Block& block, const ContoursTask& task, voi
   write_canvas(block, task, strip, cells, out);
 }
 
-FDSL_INLINE void draw_contours_1(const Block& b, const ContoursTask& t, void* out) { draw_contours<1>(b, t, out); }
 FDSL_INLINE void draw_contours_4(const Block& b, const ContoursTask& t, void* out) { draw_contours<4>(b, t, out); }
 FDSL_INLINE void draw_contours_16(const Block& b, const ContoursTask& t, void* out) { draw_contours<16>(b, t, out); }
 
@@ -121,6 +132,5 @@ FDSL_INLINE void draw_contours_16(const Block& b, const ContoursTask& t, void* o
 
 FDSL_SIZE(contours_task, fdsl::ContoursTask)
 FDSL_SIZE(contours_shared, fdsl::ContoursShared)
-FDSL_KERNEL(draw_contours_1, ContoursTask)
 FDSL_KERNEL(draw_contours_4, ContoursTask)
 FDSL_KERNEL(draw_contours_16, ContoursTask)

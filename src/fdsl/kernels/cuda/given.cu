@@ -3,6 +3,7 @@
 //
 // What bounds it: Python. Here, arithmetic in double, some ten operations a point and strip, which GPUs for graphics do
 // 32 or 64 times more slowly than others; cells are numbers of four bytes, in shared memory or outside, whichever.
+#include "cuda/canvas.h"
 #include "cuda/lane.h"
 #include "cuda/planes.h"
 #include "shared/given.h"
@@ -63,6 +64,11 @@ FDSL_INLINE void find_reach(const Block& block, Reach& reach, const float* coord
   });
 }
 
+FDSL_COLD void place_in_plane(PlacedGiven& placed, const Spec& spec, const Key& it, const Box& box) {
+  placed.box = box;
+  placed.window = place_from_corner(spec, it, box);
+}
+
 FDSL_INLINE void place_points(const Block& block, const GivenTask& task, void*) {
   auto& reach = block.shared<Reach>();
   const auto& it = task.record<GivenPoints>(block.number());
@@ -71,8 +77,7 @@ FDSL_INLINE void place_points(const Block& block, const GivenTask& task, void*) 
     if (thread > 0) return;
     auto& placed = static_cast<PlacedGiven*>(task.places)[block.number()];
     if (it.dimensions == 2) {
-      placed.box = reach.box();
-      placed.window = place_from_corner(task.spec, it, placed.box);
+      place_in_plane(placed, task.spec, it, reach.box());
     } else {
       const float low = unordered(reach.low[0]), high = unordered(reach.high[0]);
       const WholeCoordinates whole(low, high);
@@ -90,10 +95,7 @@ FDSL_INLINE void place_polylines(const Block& block, const GivenTask& task, void
   const int64_t first = task.ends[it.first];
   find_reach(block, reach, task.coordinates + 2 * first, task.ends[it.first + it.lines] - first, 2);
   block.each([&](int thread) {
-    if (thread > 0) return;
-    auto& placed = static_cast<PlacedGiven*>(task.places)[block.number()];
-    placed.box = reach.box();
-    placed.window = place_from_corner(task.spec, it, placed.box);
+    if (thread == 0) place_in_plane(static_cast<PlacedGiven*>(task.places)[block.number()], task.spec, it, reach.box());
   });
 }
 
@@ -113,6 +115,26 @@ struct DrawnGiven {
       place = Place(placed.window, it, strip, task.spec.size, stride);
     });
     return numbers;
+  }
+
+  // Rows of the palette: entry(number) of the largest number of a cell's own and of those that paint it.
+  template <class Entry>
+  FDSL_MEMBER void end(const Block& block, const Task& task, const Strip& strip, const uint32_t* numbers,
+                       uint32_t neighbours, void* out, Entry entry) {
+    const int size = task.spec.size, stride = number_stride(size);
+    write_pieces(block, task, strip, out, [&](int row, int column) {
+      const uint32_t* here = numbers + (row - strip.first + MARGIN) * stride + column + MARGIN;
+      uint32_t entries = 0;
+      for (int k = 0; k < PIECE && column + k < size; ++k, ++here) {
+        uint32_t most = *here;
+        for_neighbours(neighbours, place.grid, [&](int down, int right) {
+          const uint32_t other = here[-down * stride - right];
+          most = other > most ? other : most;
+        });
+        entries |= entry(most) << 8 * k;
+      }
+      return [=](int) { return entries; };
+    });
   }
 };
 
@@ -156,8 +178,8 @@ FDSL_INLINE void draw_points(const Block& block, const GivenTask& task, void* ou
         atomic_max(&numbers[cell], point + 1);
     }
   });
-  write_numbers(block, task, strip, numbers, shared.place.grid, spec.draw == DRAW_PATCH ? it.neighbours : 0, out,
-                NumberEntry{spec.color, stamped});
+  shared.end(block, task, strip, numbers, spec.draw == DRAW_PATCH ? it.neighbours : 0, out,
+             NumberEntry{spec.color, stamped});
 }
 
 // A number is 1 + that of the last line to reach a cell; a thread draws to a row of vertices from those before.
@@ -196,13 +218,12 @@ FDSL_INLINE void draw_polylines(const Block& block, const GivenTask& task, void*
       go_to(i);
       const bool begins = i == ends[line];
       const uint32_t number = static_cast<uint32_t>(line + 1);
-      draw_line(begins ? u : last_u, begins ? v : last_v, u, v, clip, [&](int32_t pu, int32_t pv) {
-        atomic_max(&numbers[place.grid.index(pu, pv)], number);
-      });
+      draw_line(begins ? u : last_u, begins ? v : last_v, u, v, clip,
+                [&](int32_t pu, int32_t pv) { atomic_max(&numbers[place.grid.index(pu, pv)], number); });
     }
   });
   const bool color = spec.color == COLOR_COLOR;
-  write_numbers(block, task, strip, numbers, shared.place.grid, 0, out, [color](uint32_t number) {
+  shared.end(block, task, strip, numbers, 0, out, [color](uint32_t number) -> uint32_t {
     return color && number ? 1 + (number - 1) * static_cast<uint32_t>(LINE_HUES) % HUES : number > 0;
   });
 }
@@ -211,6 +232,7 @@ FDSL_INLINE void draw_polylines(const Block& block, const GivenTask& task, void*
 
 FDSL_SIZE(given_task, fdsl::GivenTask)
 FDSL_SIZE(placed_given, fdsl::PlacedGiven)
+FDSL_SIZE(drawn_given, fdsl::DrawnGiven)
 FDSL_KERNEL(place_points, GivenTask)
 FDSL_KERNEL(place_polylines, GivenTask)
 FDSL_KERNEL(draw_points, GivenTask)
