@@ -41,11 +41,16 @@ def drawing_of(dataset: fdsl.Dataset, epoch: int = 2) -> Any:
     return dataset._family.drawing(dataset.catalog, instances, dataset.spec)
 
 
+def draw(dataset: fdsl.Dataset, engine: cuda.Engine) -> torch.Tensor:
+    images: torch.Tensor = dataset.batch(range(len(dataset)), epoch=2, engine=engine)[0]
+    return images
+
+
 @pytest.mark.parametrize(("family", "name"), [case for case in pictures.CASES if case[0] in DONE])
 def test_blocks_draw_the_bytes_of_the_cpu_engine(family: str, name: str, blocks: HostBlocks) -> None:
     dataset = pictures.dataset(family, name)
     expected, _ = dataset.batch(range(len(dataset)), epoch=2)
-    drawn, _ = dataset.batch(range(len(dataset)), epoch=2, engine=cuda.Engine(blocks=blocks))
+    drawn = draw(dataset, cuda.Engine(blocks=blocks))
     assert np.array_equal(drawn.numpy(), expected)
 
 

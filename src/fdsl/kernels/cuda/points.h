@@ -285,7 +285,7 @@ FDSL_INLINE void draw_numbers(const Block& block, const SystemsTask& task, void*
   FDSL_SIZE(systems_task, fdsl::SystemsTask)                                                                 \
   FDSL_SIZE(placed_##name, fdsl::PlacedPicture<fdsl::Model::Packed>)                                         \
   FDSL_SIZE(placing_##name, fdsl::Placing<fdsl::Model>)                                                      \
-  FDSL_KERNEL(place_##name, SystemsTask)                                                                     \
+  FDSL_KERNEL(place_##name, SystemsTask, 5)                                                                  \
   FDSL_KERNEL(draw_##name##_bits, SystemsTask)                                                               \
   FDSL_KERNEL(draw_##name##_numbers, SystemsTask)                                                            \
   FDSL_KERNEL(draw_##name##_numbers_outside, SystemsTask)
