@@ -55,10 +55,10 @@ SYSTEMS_TASK = np.dtype(
 )
 CLOUDS_TASK = np.dtype([*SYSTEMS_TASK.descr, ("own", np.int32), ("unused_three", np.int32)])
 MEASURE_TASK = np.dtype([*SYSTEMS_TASK.descr, ("enough", _POINTER), ("least", np.float32), ("unused_too", np.int32)])
-JUDGED_CLOUD_BYTES = 7168
+JUDGED_CLOUD_BYTES = 7136
 # What a kernel that places a picture leaves to the one that draws it, and the shared memory that it works in.
-PLACED_BYTES = {"affine": 352, "spatial": 544, "cloud": 1136}
-PLACING_BYTES = {"affine": 960, "spatial": 5712, "cloud": 1072}
+PLACED_BYTES = {"affine": 320, "spatial": 512, "cloud": 1072}
+PLACING_BYTES = {"affine": 928, "spatial": 5680, "cloud": 1040}
 # Drawings that no system makes.
 _UNUSED: Any = ("unused_too", np.int32)
 PERLIN_TASK = np.dtype([*_TASK, ("frequencies", _POINTER)])

@@ -68,6 +68,12 @@ FDSL_INLINE void atomic_add(int64_t* to, int64_t value) {
 FDSL_INLINE int population(uint32_t bits) { return __popc(bits); }
 // Bits `shift` to shift + 31 of high:low; shift is under 32.
 FDSL_INLINE uint32_t funnel(uint32_t low, uint32_t high, int shift) { return __funnelshift_r(low, high, shift); }
+// The low three bits, in a way that keeps the compiler from taking what they index apart: rows come in one load.
+FDSL_INLINE uint32_t low_bits(uint32_t word) {
+  uint32_t bits;
+  asm("and.b32 %0, %1, 7;" : "=r"(bits) : "r"(word));
+  return bits;
+}
 FDSL_INLINE int32_t float_bits(float value) { return __float_as_int(value); }
 FDSL_INLINE float bits_float(int32_t bits) { return __int_as_float(bits); }
 // Bits of value + 2^23, rounded down: RAISED + the whole part of 0 <= value < 2^23, and far from them of anything else.
@@ -135,6 +141,7 @@ FDSL_INLINE int population(uint32_t bits) { return __builtin_popcount(bits); }
 FDSL_INLINE uint32_t funnel(uint32_t low, uint32_t high, int shift) {
   return static_cast<uint32_t>((static_cast<uint64_t>(high) << 32 | low) >> shift);
 }
+FDSL_INLINE uint32_t low_bits(uint32_t word) { return word & 7u; }
 FDSL_INLINE int32_t float_bits(float value) { return __builtin_bit_cast(int32_t, value); }
 FDSL_INLINE float bits_float(int32_t bits) { return __builtin_bit_cast(float, bits); }
 FDSL_INLINE uint32_t raised(float value) {

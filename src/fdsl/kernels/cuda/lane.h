@@ -69,10 +69,12 @@ struct Lane {
   static FDSL_MEMBER Mask between(Float low, Float a, Float high) { return a >= low && a <= high; }
   static FDSL_MEMBER Mask both(Mask a, Mask b) { return a && b; }
   static FDSL_MEMBER Index index(Int a) { return a & 7u; }
-  static FDSL_MEMBER Index pick(Int r, const Column<int32_t, 2>& threshold, const Column<int32_t, 2>& alias) {
-    const uint32_t slot = r & 7u;
-    const int32_t least = threshold[slot], other = alias[slot];
-    return static_cast<int32_t>(r) < least ? slot : static_cast<uint32_t>(other);
+  // The alias lies in the low three bits of the threshold, a multiple of eight: one word to a slot.
+  struct Nothing {};
+  static FDSL_MEMBER int32_t packed(int32_t threshold, int32_t alias) { return threshold | alias; }
+  static FDSL_MEMBER Index pick(Int r, const Column<int32_t, 1>& slots, Nothing) {
+    const int32_t slot = slots[r & 7u];
+    return low_bits(static_cast<int32_t>(r | 7u) < slot ? r : static_cast<uint32_t>(slot));
   }
 };
 
@@ -80,7 +82,7 @@ struct Lane {
 struct PackedSystem {
   alignas(16) float abec[MAX_MAPS][4];
   alignas(16) float df[MAX_MAPS][2];
-  alignas(16) int32_t pick[MAX_MAPS][2];  // threshold, alias
+  alignas(16) int32_t pick[MAX_MAPS];
   float start[2];
 
   FDSL_MEMBER void pack(const System& s, int map) {
@@ -90,8 +92,7 @@ struct PackedSystem {
     abec[map][3] = s.coefficient[2][map];
     df[map][0] = s.coefficient[3][map];
     df[map][1] = s.coefficient[5][map];
-    pick[map][0] = s.threshold[map];
-    pick[map][1] = s.alias[map];
+    pick[map] = Lane::packed(s.threshold[map], s.alias[map]);
     if (map < 2) start[map] = s.start[map];
   }
 };
@@ -100,7 +101,8 @@ template <>
 struct Maps<Lane> {
   Lane::Column<float, 4> a, b, e, c;
   Lane::Column<float, 2> d, f;
-  Lane::Column<int32_t, 2> threshold, alias;
+  Lane::Column<int32_t, 1> threshold;
+  Lane::Nothing alias;
 
   explicit FDSL_MEMBER Maps(const PackedSystem& s)
       : a{s.abec[0]},
@@ -109,13 +111,12 @@ struct Maps<Lane> {
         c{s.abec[0] + 3},
         d{s.df[0]},
         f{s.df[0] + 1},
-        threshold{s.pick[0]},
-        alias{s.pick[0] + 1} {}
+        threshold{s.pick} {}
 };
 
 struct PackedSpatialSystem {
   alignas(16) float row[3][MAX_MAPS][4];  // of the matrix, and of the shift
-  alignas(16) int32_t pick[MAX_MAPS][2];
+  alignas(16) int32_t pick[MAX_MAPS];
   float start[3];
 
   FDSL_MEMBER void pack(const SpatialSystem& s, int map) {
@@ -123,8 +124,7 @@ struct PackedSpatialSystem {
       for (int k = 0; k < 3; ++k) row[r][map][k] = s.coefficient[3 * r + k][map];
       row[r][map][3] = s.coefficient[9 + r][map];
     }
-    pick[map][0] = s.threshold[map];
-    pick[map][1] = s.alias[map];
+    pick[map] = Lane::packed(s.threshold[map], s.alias[map]);
     if (map < 3) start[map] = s.start[map];
   }
 };
@@ -132,7 +132,8 @@ struct PackedSpatialSystem {
 template <>
 struct SpatialMaps<Lane> {
   Lane::Column<float, 4> a, b, c, j, d, e, f, k, g, h, i, l;
-  Lane::Column<int32_t, 2> threshold, alias;
+  Lane::Column<int32_t, 1> threshold;
+  Lane::Nothing alias;
 
   explicit FDSL_MEMBER SpatialMaps(const PackedSpatialSystem& s)
       : a{s.row[0][0]},
@@ -147,8 +148,7 @@ struct SpatialMaps<Lane> {
         h{s.row[2][0] + 1},
         i{s.row[2][0] + 2},
         l{s.row[2][0] + 3},
-        threshold{s.pick[0]},
-        alias{s.pick[0] + 1} {}
+        threshold{s.pick} {}
 };
 
 }  // namespace fdsl
