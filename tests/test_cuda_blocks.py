@@ -156,12 +156,37 @@ def test_records_of_systems_are_as_long_as_the_kernels_have_them(name: str, bloc
     assert getattr(source, f"size_of_placing_{name}")() == cuda_plans.PLACING_BYTES[name]
 
 
+@pytest.mark.parametrize(("points", "mix"), [(2048, 0.2), (301, 0.5), (3, 0.7), (100, 0.0)])
+def test_clouds_are_those_of_the_cpu(points: int, mix: float, blocks: HostBlocks) -> None:
+    engine, catalog = cuda.Engine(blocks=blocks), pictures.catalog("pcfractaldb")
+    dataset = fdsl.clouds.CloudDataset(catalog, 3, points=points, mix=mix, seed=7)
+    drawn, labels = dataset.batch(range(len(dataset)), engine=engine)
+    expected, expected_labels = dataset.batch(range(len(dataset)))
+    assert drawn.numpy().tobytes() == expected.tobytes()
+    assert np.array_equal(labels, expected_labels)
+
+
+def test_scenes_are_those_of_the_cpu(blocks: HostBlocks) -> None:
+    dataset = fdsl.clouds.SceneDataset(pictures.catalog("pcfractaldb"), scenes=3, objects=4, points_per_object=500)
+    expected = dataset.batch([2, 0])
+    out = torch.empty((100, 500, 3))
+    drawn = dataset.batch([2, 0], out=out, engine=cuda.Engine(blocks=blocks))
+    assert drawn["points"].data_ptr() == out.data_ptr()
+    for name, array in expected.items():
+        assert np.asarray(drawn[name]).tobytes() == array.tobytes()
+    with pytest.raises(
+        ValueError, match=r"out is torch.float64 \(9, 500, 3\) on cpu; expected contiguous torch.float32"
+    ):
+        cuda.Engine(blocks=blocks).draw_clouds(dataset.catalog.params, np.zeros(9, cpu.CLOUD), 0, 400, out[:9].double())
+
+
 def test_records_of_clouds_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:
-    source = blocks.source("clouds")
+    source = blocks.source("cloud_pictures")
     assert source.size_of_clouds_task() == cuda_plans.CLOUDS_TASK.itemsize
     assert source.size_of_placed_cloud() == cuda_plans.PLACED_BYTES["cloud"]
     assert source.size_of_placing_cloud() == cuda_plans.PLACING_BYTES["cloud"]
     assert source.size_of_cloud_drawing() <= cuda_plans.CLOUD_HEADER_BYTES
+    assert blocks.source("clouds").size_of_drawn_cloud() <= 1024
 
 
 def test_records_of_measurements_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:

@@ -22,6 +22,7 @@ from fdsl import _core
 from fdsl.catalogs import Catalog
 from fdsl.datasets import Labels, Targets
 from fdsl.engines import cpu
+from fdsl.engines.protocol import CloudEngine
 from fdsl.indexing import (
     Key,
     canonical_instances,
@@ -39,7 +40,7 @@ from fdsl.rendering import RENDER_VERSION
 
 Points = NDArray[np.float32]
 # The arrays of a scene, or of a batch of them, by name.
-Scene = dict[str, NDArray[Any]]
+Scene = dict[str, Any]
 
 MAX_POINTS = 2**20
 MAX_OBJECTS = 1000
@@ -98,8 +99,9 @@ class _Clouds:
         }
         return content_digest(content)
 
-    def _draw(self, records: NDArray[np.void], out: Points | None, engine: cpu.Engine) -> Points:
-        out = output(out, (len(records), self.points, 3), np.float32)
+    def _draw(self, records: NDArray[np.void], out: Any, engine: CloudEngine) -> Any:
+        shape = len(records), self.points, 3
+        out = engine.empty(shape, "float32") if out is None else output(out, shape, np.float32)
         engine.draw_clouds(self.catalog.params, records, self.seed, self.own_points, out)
         return out
 
@@ -170,8 +172,13 @@ class CloudDataset(_Clouds):
         return Targets(len(self.catalog), len(self.instances))
 
     def batch(
-        self, indices: ArrayLike, epoch: ArrayLike = 0, out: Points | None = None, threads: int | None = None
-    ) -> tuple[Points, Labels]:
+        self,
+        indices: ArrayLike,
+        epoch: ArrayLike = 0,
+        out: Any = None,
+        threads: int | None = None,
+        engine: CloudEngine | None = None,
+    ) -> tuple[Any, Labels]:
         """Draws a batch.
 
         Args:
@@ -179,6 +186,7 @@ class CloudDataset(_Clouds):
             epoch: one for all, or one each; matters to fresh datasets only.
             out: float32 (B, points, 3), C-contiguous, to draw into.
             threads: None uses the processors there are, and one thread in a DataLoader worker.
+            engine: that draws; None is the cpu engine. `fdsl.engines.cuda.Engine()` gives points as a tensor on a GPU.
 
         Returns:
             points float32 (B, points, 3) in [-2, 2], labels int64 (B,).
@@ -194,7 +202,7 @@ class CloudDataset(_Clouds):
         records["category"], records["number"] = labels, numbers_at(self.instances, places)
         epochs = counted("epoch", epoch, len(labels), 2**32)
         records["epoch"] = epochs if self.fresh else 0
-        return self._draw(records, out, cpu.Engine(threads)), labels
+        return self._draw(records, out, engine or cpu.Engine(threads)), labels
 
     def __getitem__(self, key: Key) -> tuple[Points, int]:
         return self.__getitems__([key])[0]
@@ -296,7 +304,12 @@ class SceneDataset(_Clouds):
         return self.objects + _core.POISSON_MOST
 
     def batch(
-        self, indices: ArrayLike, epoch: ArrayLike = 0, out: Points | None = None, threads: int | None = None
+        self,
+        indices: ArrayLike,
+        epoch: ArrayLike = 0,
+        out: Any = None,
+        threads: int | None = None,
+        engine: CloudEngine | None = None,
     ) -> Scene:
         """Draws a batch of scenes, object by object.
 
@@ -306,6 +319,8 @@ class SceneDataset(_Clouds):
             out: float32 (K, points_per_object, 3), C-contiguous, to draw into; K = B * most_objects is always enough.
                 It saves what new memory costs.
             threads: None uses the processors there are, and one thread in a DataLoader worker.
+            engine: that draws the points; None is the cpu engine, and with the cuda engine they are a tensor on its
+                GPU. The cpu places the objects.
 
         Returns:
             A dict; M objects in all, those of scene i from offsets[i] to offsets[i + 1]: points float32
@@ -318,16 +333,16 @@ class SceneDataset(_Clouds):
         >>> batch = dataset.batch(range(8))
         >>> first_scene = batch["points"][: batch["offsets"][1]].reshape(-1, 3)
         """
-        engine = cpu.Engine(threads)
+        processor = cpu.Engine(threads)
         scenes = dataset_positions(indices, len(self))
         epochs = counted("epoch", epoch, len(scenes), 2**32) if self.fresh else 0
-        records, counts = engine.place_scenes(
+        records, counts = processor.place_scenes(
             scenes, epochs, self.seed, self.floor, self.objects, len(self.catalog), self.instances
         )
         if out is not None and out.ndim == 3 and len(out) < len(records):
             raise ValueError(f"out has room for {len(out)} objects; expected {len(scenes) * self.most_objects}")
         return {
-            "points": self._draw(records, None if out is None else out[: len(records)], engine),
+            "points": self._draw(records, None if out is None else out[: len(records)], engine or processor),
             "boxes": np.ascontiguousarray(records["box"]),
             "classes": records["category"].astype(np.int64),
             "instances": records["number"].astype(np.int64),

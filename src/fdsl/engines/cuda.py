@@ -20,7 +20,7 @@ from fdsl.engines.cuda_gpu import Gpu
 from fdsl.engines.pixel_format import PixelFormat
 from fdsl.engines.protocol import ALL_PIXELS
 from fdsl.primitives import AffineSystems, Drawing, SpatialSystems
-from fdsl.rendering import RenderSpec
+from fdsl.rendering import MAX_POINTS, RenderSpec
 
 # isort: split
 import torch
@@ -208,6 +208,36 @@ class Engine:
                 for kernel, (_, blocks, shared_bytes) in zip(kernels, plan.kernels, strict=True)
             ]
         return Prepared(launches, memory, self._blocks)
+
+    def draw_clouds(
+        self,
+        params: Mapping[str, NDArray[Any]],
+        records: NDArray[np.void],
+        seed: int,
+        own: int,
+        out: torch.Tensor,
+    ) -> None:
+        """Draws point clouds into `out`, float32 (B, points, 3) on the device, contiguous, on the current stream.
+
+        Args:
+            params: of a catalog of systems in space.
+            records: CLOUD (B,).
+            seed: of the dataset.
+            own: points of each cloud's own category.
+            out: where to.
+
+        Raises:
+            ValueError: `out` is another tensor, or has fewer points than `own`.
+        """
+        fits = out.ndim == 3 and len(out) == len(records) and own <= out.shape[1] <= MAX_POINTS and out.shape[2] == 3
+        if not fits or out.dtype != torch.float32 or not out.is_contiguous() or out.device != self._blocks.device:
+            raise ValueError(
+                f"out is {out.dtype} {tuple(out.shape)} on {out.device}; expected contiguous torch.float32 "
+                f"({len(records)}, points, 3) on {self._blocks.device}, of at least {own} points"
+            )
+        spec, plan = spec_record(RenderSpec(points=out.shape[1]), seed), cuda_plans.clouds(params, own)
+        bytes_of_each = 12 * out.shape[1]
+        self._prepare(plan, records, spec, np.zeros((1, 1), np.uint8), PixelFormat(), bytes_of_each).draw(out)
 
     def measure(
         self, drawing: AffineSystems, spec: RenderSpec, seed: int, enough: ArrayLike = ALL_PIXELS

@@ -140,7 +140,7 @@ def plan(drawing: Drawing, spec: RenderSpec, seed: int, entries: int) -> Plan:
         case SpatialSystems(params=params):
             return _systems("spatial", params, spec)
         case Clouds():
-            return _clouds(drawing, spec)
+            return _cloud_pictures(drawing, spec)
         case GradientNoise(params=params):
             return _pixels("perlin", PERLIN_TASK, spec, resident={"frequencies": params["frequencies"]})
         case Contours(records=records):
@@ -171,15 +171,28 @@ def _systems(name: str, params: Mapping[str, NDArray[Any]], spec: RenderSpec) ->
     )
 
 
-def _clouds(drawing: Clouds, spec: RenderSpec) -> Plan:
-    kernel, strips = _walked("clouds", spec, CLOUD_HEADER_BYTES)
+def _cloud_pictures(drawing: Clouds, spec: RenderSpec) -> Plan:
+    kernel, strips = _walked("cloud_pictures", spec, CLOUD_HEADER_BYTES)
     return Plan(
-        "clouds",
+        "cloud_pictures",
         CLOUDS_TASK,
         [("place_cloud_pictures", 1, PLACING_BYTES["cloud"]), (kernel, strips.count, strips.shared_bytes)],
         strips,
         numbers={"own": Clouds.own_points(spec.points or 1, drawing.mix), **_shape(drawing.params)},
         resident=_arrays(drawing.params),
+        placed_bytes=PLACED_BYTES["cloud"],
+    )
+
+
+def clouds(params: Mapping[str, NDArray[Any]], own: int) -> Plan:
+    """How to draw clouds as they are."""
+    return Plan(
+        "clouds",
+        CLOUDS_TASK,
+        [("place_clouds", 1, PLACING_BYTES["cloud"]), ("draw_clouds", 1, _HEADER_BYTES)],
+        Strips(),
+        numbers={"own": own, **_shape(params)},
+        resident=_arrays(params),
         placed_bytes=PLACED_BYTES["cloud"],
     )
 

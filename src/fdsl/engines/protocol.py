@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -71,4 +72,24 @@ class Engine(Protocol):
         The box is the least and largest coordinate and the centre of mass; the variances are those of x, y and z once
         all coordinates together span 2, and 0 where a point overflows. Where a fourth of the trajectories has less than
         half of `least` on an axis, the rest is not walked, and what is measured is of that fourth.
+        """
+
+
+class CloudEngine(Protocol):
+    """An engine that draws point clouds too: the cpu's and the cuda engine."""
+
+    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
+        """Uninitialised memory of that shape and dtype."""
+
+    def draw_clouds(
+        self, params: Mapping[str, NDArray[Any]], records: NDArray[np.void], seed: int, own: int, out: Any
+    ) -> None:
+        """Draws point clouds.
+
+        Args:
+            params: of a catalog of systems in space.
+            records: cpu.CLOUD (B,).
+            seed: of the dataset.
+            own: points of each cloud's own category.
+            out: float32 (B, points, 3), where to.
         """
