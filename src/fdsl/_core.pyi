@@ -13,6 +13,8 @@ HUES: int
 DENSITY_LEVELS: int
 KEY_BYTES: int
 AFFINE_INSTANCE_BYTES: int
+GL_AFFINE_BYTES: int
+GL_SPATIAL_BYTES: int
 CONTOUR_INSTANCE_BYTES: int
 MAX_VERTICES: int
 MAX_LINES: int
@@ -206,5 +208,21 @@ def published_judge_spatial(
     maps: NDArray[np.int32],
     chosen: NDArray[np.uint8],
     least: float,
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_affine(
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_spatial(
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None: ...
