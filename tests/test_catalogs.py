@@ -28,7 +28,7 @@ MAP = "0.5,0,0,0.5,0.1,0.2"
 HALVES = f"{MAP},0.5\n{MAP},0.5\n"
 
 
-def made(family: str, params: dict, variation: float, settings: dict, threads=None, progress=None) -> Catalog:
+def made(family: str, params: dict, variation: float, settings: dict, engine=None, progress=None) -> Catalog:
     """Stands in for `make_catalog`, whose probes these tests do not need."""
     count = len(params["maps"])
     boxes = np.arange(count * ROWS * 4, dtype=np.float32).reshape(count, ROWS, 4)

@@ -65,7 +65,7 @@ def test_neon_draws_the_same_bytes(family: str, name: str, harness: Path, monkey
 def test_neon_draws_the_same_clouds(points: int, mix: float, harness: Path) -> None:
     scenes = SceneDataset(pictures.catalog("pcfractaldb"), points_per_object=points, mix=mix, seed=1)
     numbers = np.arange(2)
-    records, _ = cpu.place_scenes(numbers, 0, 1, scenes.floor, scenes.objects, 4, scenes.instances, 1)
+    records, _ = cpu.Engine(1).place_scenes(numbers, 0, 1, scenes.floor, scenes.objects, 4, scenes.instances)
     drawn = scenes.batch(numbers)["points"]
     sizes = np.int64([scenes.seed, points, scenes.own_points])
     arrays = [scenes.catalog.params[name] for name in ("affine", "probability", "maps")]

@@ -5,6 +5,7 @@ import pytest
 
 import fdsl
 from fdsl import Dataset, RenderSpec
+from fdsl.engines import cpu
 from fdsl.families.fractaldb import FractalDB, published_weights
 from fdsl.primitives import Instances
 
@@ -35,11 +36,11 @@ def test_the_early_rejection_loses_none() -> None:
 
     family = FractalDB()
     params = family.sample(77, np.arange(4000), family.settings)
-    filled = criteria._hit_pixels(family, params, np.arange(4000), 100_000, 2)
+    filled = criteria._hit_pixels(family, params, np.arange(4000), 100_000, cpu.Engine(2))
     accepted = np.flatnonzero(filled >= 0.2 * 512 * 512)
     assert len(accepted) > 60
     for points, pixels in criteria._EARLY:
-        assert (criteria._hit_pixels(family, params, accepted, points, 2) >= pixels).all()
+        assert (criteria._hit_pixels(family, params, accepted, points, cpu.Engine(2)) >= pixels).all()
 
 
 def test_uniform_candidates_are_drawn_as_published() -> None:

@@ -96,7 +96,7 @@ def test_a_crop_is_a_part_of_the_larger_picture_and_a_whole_view_all_of_it(spati
 
 def test_variances_and_extents_are_those_of_numpy() -> None:
     params = FAMILY.sample(3, np.arange(60), FAMILY.settings)
-    measured = cpu.measure_spatial(FAMILY.probes(params, np.arange(60), np.ones((60, 12))), 10_000, 0, 2)
+    measured = cpu.Engine(2).measure_spatial(FAMILY.probes(params, np.arange(60), np.ones((60, 12))), 10_000, 0)
     compared = 0
     for i in np.flatnonzero(measured["finite"]):
         maps = params["maps"][i]
@@ -116,13 +116,13 @@ def test_what_is_found_spreads_on_every_axis(spatial: Catalog) -> None:
     for variance in (0.05, 0.12):
         catalog = fdsl.search("exfractaldb", categories=4, seed=2, variance=variance)
         drawing = FAMILY.probes(catalog.params, np.arange(4), np.ones((4, 12)))
-        assert cpu.measure_spatial(drawing, 100_000, 1, 2)["variance"].min() > 0.4 * variance
+        assert cpu.Engine(2).measure_spatial(drawing, 100_000, 1)["variance"].min() > 0.4 * variance
 
 
 def test_the_early_rejection_loses_none() -> None:
     params = FAMILY.sample(5, np.arange(8192), FAMILY.settings)
     drawing = FAMILY.probes(params, np.arange(8192), np.ones((8192, 12)))
-    whole, early = (cpu.measure_spatial(drawing, 10_000, 0, 2, least) for least in (0, 0.05))
+    whole, early = (cpu.Engine(2).measure_spatial(drawing, 10_000, 0, least) for least in (0, 0.05))
     accepted = (whole["variance"] > 0.05).all(1)
     assert accepted.sum() > 60
     assert np.array_equal(early[accepted], whole[accepted])
@@ -166,7 +166,7 @@ def test_no_row_collapses() -> None:
     factors = FAMILY.factors(None)
     categories, rows = np.divmod(np.arange(12 * 145), 145)
     drawing = FAMILY.probes(catalog.params, categories, factors[rows, catalog.shrink.ravel()])
-    probes = cpu.measure_spatial(drawing, 10_000, 5, 2)
+    probes = cpu.Engine(2).measure_spatial(drawing, 10_000, 5)
     variance, width = probes["variance"].reshape(12, 145, 3), np.diff(probes["box"][:, :2]).reshape(12, 145)
     assert probes["finite"].all()
     # Other trajectories than the probe's: stray points may reach farther, and a picture then leaves them out.

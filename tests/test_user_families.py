@@ -337,7 +337,7 @@ class TestRandom:
 
 
 class TestFillRate:
-    def test_pictures_that_fill_less_are_rejected(self) -> None:
+    def test_pictures_that_fill_less_are_rejected(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def field(params: dict, x: np.ndarray, y: np.ndarray) -> np.ndarray:
             return x < params["number"]
 
@@ -347,6 +347,9 @@ class TestFillRate:
         assert catalog.settings["fill_rate"] == 0.5
         assert fdsl.search("own", categories=20, fill_rate=0.9).params["number"].min() > 0.9
         assert "fill_rate is 2; expected a share" in error_of(lambda: fdsl.search("own", 1, fill_rate=2))
+        # What Python draws the cpu judges, whatever else there is.
+        monkeypatch.setattr(fdsl.candidates, "engine_for", lambda device, threads: object())
+        assert fdsl.search("own", categories=20, device="cuda") == catalog
 
     def test_one_that_rejects_all_gives_up(self) -> None:
         fdsl.family("never")(type("Never", (), {"sample": lambda *_: None, "points": lambda *_: 0}))

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from fdsl.catalogs import Catalog, check_variation
 from fdsl.criteria import CRITERIA, ProbedCriterion
-from fdsl.engines import cpu
+from fdsl.engines import cpu, engine_for
+from fdsl.engines.protocol import Engine
 from fdsl.families import family_named
 from fdsl.families.protocol import SHRINK_STEPS, Family, Params, ProbedFamily
 from fdsl.keyed import check_seed
@@ -30,10 +31,11 @@ def search(
     *,
     max_candidates: int | None = None,
     threads: int | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
     **settings: Any,
 ) -> Catalog:
-    """Finds categories: a pure function of its arguments, whatever the machine and the number of threads.
+    """Finds categories: a pure function of its arguments, whatever the machine, the device and the number of threads.
 
     A candidate of fractaldb is kept if its point picture (512x512, padding 6, 100,000 points, fixed trajectories) fills
     at least `fill_rate` (Kataoka et al., ACCV 2020). One that hits fewer than 7,000 pixels with 12,500 points, or fewer
@@ -50,13 +52,16 @@ def search(
         seed: keys the candidates.
         max_candidates: give up after so many; None is 1,000 a category (by variance 20,000) and at least 100,000.
         threads: None uses the processors there are.
+        device: that judges candidates and probes variations: "cpu"; "cuda" or "cuda:1", which find the same categories;
+            or "auto", a GPU where there is one. "cpu" unless said, because a GPU needs torch, which takes seconds to
+            import.
         progress: called with (what, done, total).
         settings: those of the family, which its class describes: `help(fdsl.families.family_named("fractaldb"))`. For
             bezier and perlin, `categories` is a square number.
 
     Raises:
         ValueError: an argument is out of its range, or a setting is not one of the family's.
-        RuntimeError: `max_candidates` gave too few; the message gives the rate of acceptance.
+        RuntimeError: `max_candidates` gave too few; the message gives the rate of acceptance. Or the GPU can't be used.
 
     >>> catalog = search("fractaldb", categories=2, seed=1)
     >>> len(catalog)
@@ -78,11 +83,10 @@ def search(
         criterion.check_settings(settings)
     variation = check_variation(settings["variation"]) if "variation" in settings else None
     formula.check_settings(settings)
-    for name, value in (("max_candidates", max_candidates), ("threads", threads)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name} is {value!r}; expected a whole number of at least 1, or None")
+    if max_candidates is not None and (not isinstance(max_candidates, int) or max_candidates < 1):
+        raise ValueError(f"max_candidates is {max_candidates!r}; expected a whole number of at least 1, or None")
     max_candidates = max_candidates or max(100_000, (criterion.patience if criterion else 1_000) * categories)
-    threads = threads or cpu.default_threads()
+    engine = engine_for(device, threads)
 
     kept: list[dict[str, NDArray[Any]]] = []
     found = tried = 0
@@ -94,7 +98,7 @@ def search(
         params = formula.sample(seed, numbers, settings)
         good = np.arange(len(next(iter(params.values()), ())))
         if criterion is not None and len(good):
-            good = criterion.judge(formula, params, settings, threads)
+            good = criterion.judge(formula, params, settings, engine)
         good = good[: categories - found]
         if len(good):
             kept.append({name: array[good] for name, array in params.items()})
@@ -113,7 +117,7 @@ def search(
         if name != "variation"
     }
     how = {"made_by": "search", "seed": seed, **made, "candidates": tried}
-    return make_catalog(family, params, variation, how, threads, progress)
+    return make_catalog(family, params, variation, how, engine, progress)
 
 
 def head(catalog: Catalog, categories: int) -> Catalog:
@@ -151,7 +155,7 @@ def make_catalog(
     params: Params,
     variation: float | None,
     settings: Mapping[str, object],
-    threads: int | None = None,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Catalog:
     """Probes every weight row of every category, so that nothing broken reaches training.
@@ -166,7 +170,7 @@ def make_catalog(
         params: arrays of the family, as its `check_params` has them.
         variation: setting s, over 0 to 0.5; None where the family has none.
         settings: how the parameters came about; kept with the catalog, not part of its digest.
-        threads: None uses the processors there are.
+        engine: that probes; None is the cpu engine.
         progress: called with (what, done, total).
 
     Raises:
@@ -177,7 +181,7 @@ def make_catalog(
     formula.check_values(params)
     if not isinstance(formula, ProbedFamily):
         return Catalog(family, params, variation, settings=dict(settings))
-    threads = threads or cpu.default_threads()
+    engine = cpu.Engine() if engine is None else engine
     factors = formula.factors(variation)
     rows, unvaried_row, steps = formula.weight_rows, formula.unvaried_row, SHRINK_STEPS
     assert unvaried_row is not None
@@ -191,7 +195,7 @@ def make_catalog(
         for start in range(0, len(which), _BLOCK):  # so that Ctrl-C is heard
             places, weight_rows = np.divmod(which[start : start + _BLOCK], rows)
             drawing = formula.probes(params, places, factors[weight_rows, step])
-            results.append(criterion.measure(drawing, least[start : start + _BLOCK], threads))
+            results.append(criterion.measure(drawing, least[start : start + _BLOCK], engine))
         return np.concatenate(results)
 
     def stays_within(probes: NDArray[np.void], farthest: NDArray[np.float64]) -> NDArray[np.bool_]:

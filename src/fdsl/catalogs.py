@@ -19,6 +19,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from fdsl._core import MAX_MAPS
+from fdsl.engines import engine_for
 from fdsl.families import family_named
 from fdsl.families.protocol import SHRINK_STEPS, Family, ProbedFamily
 from fdsl.progress import Progress
@@ -242,6 +243,7 @@ class Catalog:
         variation: float | None = None,
         threads: int | None = None,
         progress: Progress | None = None,
+        device: str = "cpu",
     ) -> Catalog:
         """Reads FractalDB or ExFractalDB categories in the published layout, and probes them.
 
@@ -255,6 +257,7 @@ class Catalog:
             variation: setting of FractalDB's parameter variations to probe; None is 0.4. ExFractalDB has none.
             threads: None uses the processors there are.
             progress: called with (what, done, total) while the variations are probed.
+            device: that probes them, as `fdsl.search` has it.
 
         Raises:
             FileNotFoundError, NotADirectoryError: there is no such folder.
@@ -266,6 +269,7 @@ class Catalog:
         """
         from fdsl.candidates import make_catalog  # it imports this module
 
+        engine = engine_for(device, threads)
         with os.scandir(folder) as entries:
             names = sorted(
                 # macOS leaves ._00000.csv files, which hold no text.
@@ -290,7 +294,7 @@ class Catalog:
         affine, probability = table[..., :-1].copy(), table[..., -1].copy()
         params: dict[str, Array] = {"maps": maps, "affine": affine, "probability": probability}
         settings = {"made_by": "csv", "folder": os.fspath(folder)}
-        return make_catalog(family, params, variation, settings, threads, progress)
+        return make_catalog(family, params, variation, settings, engine, progress)
 
     def to_csv(self, folder: str | os.PathLike[str]) -> None:
         """Writes the parameters in the published layout, to the last bit: 00000.csv and so on (space: 000000.csv).

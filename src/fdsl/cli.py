@@ -140,6 +140,9 @@ Variation = Annotated[
     typer.Option(help="Setting of the parameter variations, over 0 to 0.5.", show_default="a file's own, else 0.4"),
 ]
 Seed = Annotated[int, typer.Option(help="Keys everything random.")]
+SearchDevice = Annotated[
+    str, typer.Option(help="auto, cpu, cuda or cuda:1; the result is the same. A GPU needs torch, which takes seconds.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Instances = Annotated[
     str, typer.Option(metavar="RANGE", help="The first so many, or a range: 0:20, 0:1000:40 (all variations).")
@@ -279,11 +282,13 @@ def search(
     threads: Annotated[
         int | None, typer.Option(min=1, help="The result is the same for any.", show_default="all processors")
     ] = None,
+    device: SearchDevice = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Find categories of a family and save them as a catalog.
 
     Example: fdsl search fractaldb --categories 1000 --seed 0 --out catalog.safetensors
+    Example: fdsl search fractaldb --categories 100000 --device cuda
     Example: fdsl search rcdb --categories 1000 --set vertices=[3,50] --out rcdb.safetensors
     """
     name = out or f"{family}-{categories}.safetensors"
@@ -315,6 +320,7 @@ def search(
             seed=seed,
             max_candidates=max_candidates,
             threads=threads,
+            device=device,
             progress=progress,
             **{name: value for name, value in settings.items() if value is not None},
         )
@@ -338,6 +344,7 @@ def ready_catalog(
     source: CatalogName,
     variation: Variation = None,
     verify: Annotated[bool, typer.Option("--verify", help="Read it through and compare it with its digest.")] = False,
+    device: SearchDevice = "cpu",
     as_json: AsJson = False,
 ) -> None:
     """Make a preset ready before a job is queued; say what a catalog holds.
@@ -348,9 +355,10 @@ def ready_catalog(
     damaged is made anew.
 
     Example: fdsl catalog fractaldb-21k
+    Example: fdsl catalog fractaldb-100k --device cuda
     """
     with _progress_bar() as progress:
-        catalog = fdsl.catalog(source, variation, progress, verify)
+        catalog = fdsl.catalog(source, variation, progress, verify, device)
     figures = {
         "family": catalog.family,
         "categories": len(catalog),

@@ -98,9 +98,9 @@ class _Clouds:
         }
         return content_digest(content)
 
-    def _draw(self, records: NDArray[np.void], out: Points | None, threads: int) -> Points:
+    def _draw(self, records: NDArray[np.void], out: Points | None, engine: cpu.Engine) -> Points:
         out = output(out, (len(records), self.points, 3), np.float32)
-        cpu.draw_clouds(self.catalog.params, records, self.seed, self.own_points, out, threads)
+        engine.draw_clouds(self.catalog.params, records, self.seed, self.own_points, out)
         return out
 
 
@@ -194,7 +194,7 @@ class CloudDataset(_Clouds):
         records["category"], records["number"] = labels, numbers_at(self.instances, places)
         epochs = counted("epoch", epoch, len(labels), 2**32)
         records["epoch"] = epochs if self.fresh else 0
-        return self._draw(records, out, cpu.thread_count(threads)), labels
+        return self._draw(records, out, cpu.Engine(threads)), labels
 
     def __getitem__(self, key: Key) -> tuple[Points, int]:
         return self.__getitems__([key])[0]
@@ -318,16 +318,16 @@ class SceneDataset(_Clouds):
         >>> batch = dataset.batch(range(8))
         >>> first_scene = batch["points"][: batch["offsets"][1]].reshape(-1, 3)
         """
-        threads = cpu.thread_count(threads)
+        engine = cpu.Engine(threads)
         scenes = dataset_positions(indices, len(self))
         epochs = counted("epoch", epoch, len(scenes), 2**32) if self.fresh else 0
-        records, counts = cpu.place_scenes(
-            scenes, epochs, self.seed, self.floor, self.objects, len(self.catalog), self.instances, threads
+        records, counts = engine.place_scenes(
+            scenes, epochs, self.seed, self.floor, self.objects, len(self.catalog), self.instances
         )
         if out is not None and out.ndim == 3 and len(out) < len(records):
             raise ValueError(f"out has room for {len(out)} objects; expected {len(scenes) * self.most_objects}")
         return {
-            "points": self._draw(records, None if out is None else out[: len(records)], threads),
+            "points": self._draw(records, None if out is None else out[: len(records)], engine),
             "boxes": np.ascontiguousarray(records["box"]),
             "classes": records["category"].astype(np.int64),
             "instances": records["number"].astype(np.int64),

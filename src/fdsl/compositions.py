@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fdsl import _core
 
 # The labels of one composed picture, in torchvision's detection format.
-Target = dict[str, NDArray[Any]]
+Target = dict[str, Any]
 LABELS = ("class", "mask", "boxes")
 
 # kernels/shared/composition.h has the same records.
@@ -126,17 +126,17 @@ def check_labels(labels: str | Collection[str]) -> tuple[str, ...]:
     return tuple(name for name in LABELS if name in chosen)
 
 
-def targets(objects: NDArray[np.void], masks: NDArray[np.uint8], count: int, labels: Collection[str]) -> list[Target]:
+def targets(objects: NDArray[np.void], masks: Any, count: int, labels: Collection[str]) -> list[Target]:
     """The labels of `count` composed pictures; an object of which nothing is seen has none.
 
     Args:
         objects: OBJECT (N,), composed, picture by picture.
-        masks: uint8 (N, H, W), where they are asked for.
+        masks: uint8 (N, H, W), where they are asked for: an array, or a tensor on a device.
         count: of pictures.
         labels: some of LABELS.
     """
     seen = objects["pixels"] > 0
-    objects, masks = objects[seen], masks if seen.all() or "mask" not in labels else masks[seen]
+    objects, masks = objects[seen], masks if seen.all() or "mask" not in labels else masks[np.flatnonzero(seen)]
     arrays: Target = {}
     if "class" in labels:
         arrays["labels"] = objects["category"].astype(np.int64) + 1

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fdsl.catalogs import Catalog
 from fdsl.engines import cpu
+from fdsl.engines.protocol import Engine
 from fdsl.families.protocol import Family, Params, ProbedFamily, Settings
 from fdsl.primitives import AffineSystems, Drawing, Instances, SpatialSystems
 from fdsl.rendering import RenderSpec
@@ -40,7 +41,7 @@ class Criterion(ABC):
         """Raises a ValueError where a setting that it goes by is out of its range."""
 
     @abstractmethod
-    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
+    def judge(self, formula: Family, params: Params, settings: Settings, engine: Engine) -> NDArray[np.intp]:
         """The candidates to keep."""
 
 
@@ -50,7 +51,7 @@ class ProbedCriterion(Criterion):
     translation: int  # the first parameter of a map's shift
 
     @abstractmethod
-    def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
+    def measure(self, drawing: Drawing, least: NDArray[Any], engine: Engine) -> NDArray[np.void]:
         """Probes with the fields box and finite; other fields as far as `least` needs them."""
 
     @abstractmethod
@@ -85,19 +86,19 @@ class _Filling(ProbedCriterion):
                 f"{_SIZE}x{_SIZE} pixels (the published maximum is 0.28)"
             )
 
-    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
+    def judge(self, formula: Family, params: Params, settings: Settings, engine: Engine) -> NDArray[np.intp]:
         assert isinstance(formula, ProbedFamily)
         fill_rate = settings["fill_rate"]
         leniency = min(1.0, fill_rate / _EARLY_RATE)
         early = ((points, pixels * leniency) for points, pixels in _EARLY)
         good = np.arange(len(next(iter(params.values()))))
         for points, least in (*early, (_POINTS, fill_rate * _PIXELS)):
-            good = good[_hit_pixels(formula, params, good, points, threads) >= least]
+            good = good[_hit_pixels(formula, params, good, points, engine) >= least]
         return good
 
-    def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
+    def measure(self, drawing: Drawing, least: NDArray[Any], engine: Engine) -> NDArray[np.void]:
         assert isinstance(drawing, AffineSystems)
-        return cpu.measure(drawing, _JUDGE, _TRAJECTORY_SEED, threads, least)
+        return engine.measure(drawing, _JUDGE, _TRAJECTORY_SEED, least)
 
     def all_of_it(self, count: int) -> NDArray[Any]:
         return np.full(count, _PIXELS, np.int32)
@@ -121,23 +122,23 @@ class _Variance(ProbedCriterion):
     translation = 9
     patience = 20_000  # a variance of 0.15 needs 5,000
 
-    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
+    def judge(self, formula: Family, params: Params, settings: Settings, engine: Engine) -> NDArray[np.intp]:
         assert isinstance(formula, ProbedFamily)
         variance = float(settings["variance"])
 
         def measured(candidates: NDArray[np.intp], points: int, least: float) -> NDArray[np.void]:
             drawing = formula.probes(params, candidates, np.ones((len(candidates), params["affine"].shape[2])))
             assert isinstance(drawing, SpatialSystems)
-            return cpu.measure_spatial(drawing, points, _TRAJECTORY_SEED, threads, least)
+            return engine.measure_spatial(drawing, points, _TRAJECTORY_SEED, least)
 
         clouds = measured(np.arange(len(params["maps"])), _CLOUD_POINTS, variance)
         good = np.flatnonzero((clouds["variance"] > variance).all(1))
         longer = measured(good, _LONGER * _CLOUD_POINTS, 0.0)
         return good[(longer["variance"] > _KEPT * variance).all(1)]
 
-    def measure(self, drawing: Drawing, least: NDArray[Any], threads: int) -> NDArray[np.void]:
+    def measure(self, drawing: Drawing, least: NDArray[Any], engine: Engine) -> NDArray[np.void]:
         assert isinstance(drawing, SpatialSystems)
-        return cpu.measure_spatial(drawing, _CLOUD_POINTS, _TRAJECTORY_SEED, threads)
+        return engine.measure_spatial(drawing, _CLOUD_POINTS, _TRAJECTORY_SEED)
 
     def all_of_it(self, count: int) -> NDArray[Any]:
         return np.zeros((count, 3))
@@ -157,7 +158,9 @@ class _Variance(ProbedCriterion):
 class _Picture(Criterion):
     """The share of a candidate's own picture (instance 0, 256x256) that is not the ground: at least `fill_rate`."""
 
-    def judge(self, formula: Family, params: Params, settings: Settings, threads: int) -> NDArray[np.intp]:
+    def judge(self, formula: Family, params: Params, settings: Settings, engine: Engine) -> NDArray[np.intp]:
+        # Python works out most of it, which a GPU does not make faster.
+        processor = engine if isinstance(engine, cpu.Engine) else cpu.Engine()
         filled = []
         try:
             catalog, spec = Catalog(formula.name, params), formula.complete(RenderSpec(size=256))
@@ -166,7 +169,7 @@ class _Picture(Criterion):
                 first = np.zeros(len(categories), np.int64)
                 images = np.empty((len(categories), spec.image_channels, spec.size, spec.size), np.uint8)
                 drawing = formula.drawing(catalog, Instances(categories, first, first, first, seed=0), spec)
-                cpu.draw(drawing, spec, palette, 0, images, threads)
+                processor.draw(drawing, spec, palette, 0, images)
                 filled.append((images != palette[0][:, None, None]).any(1).mean((1, 2)))
         except ValueError as error:
             raise ValueError(f"while search judged candidates: {error}") from error
@@ -174,13 +177,11 @@ class _Picture(Criterion):
 
 
 def _hit_pixels(
-    formula: ProbedFamily, params: Params, candidates: NDArray[np.intp], points: int, threads: int
+    formula: ProbedFamily, params: Params, candidates: NDArray[np.intp], points: int, engine: Engine
 ) -> NDArray[np.int32]:
     drawing = formula.probes(params, candidates, np.ones((len(candidates), 6)))
     assert isinstance(drawing, AffineSystems)
-    pixels: NDArray[np.int32] = cpu.measure(drawing, replace(_JUDGE, points=points), _TRAJECTORY_SEED, threads)[
-        "pixels"
-    ]
+    pixels: NDArray[np.int32] = engine.measure(drawing, replace(_JUDGE, points=points), _TRAJECTORY_SEED)["pixels"]
     return pixels
 
 

@@ -16,6 +16,7 @@ from fdsl import keyed
 from fdsl.catalogs import Catalog
 from fdsl.compositions import Composition, Target, check_labels, targets
 from fdsl.engines import cpu
+from fdsl.engines.protocol import Engine
 from fdsl.families import family_named
 from fdsl.families.protocol import ViewedFamily
 from fdsl.indexing import (
@@ -106,8 +107,8 @@ class IndexedPictures(ABC):
         positions: NDArray[np.int64],
         epochs: NDArray[np.int64],
         repeats: NDArray[np.int64],
-        out: Images,
-        threads: int,
+        out: Any,
+        engine: Engine,
     ) -> Any:
         """Draws pictures, of checked positions, epochs and repeats (B,), into `out`; returns their labels."""
 
@@ -116,23 +117,26 @@ class IndexedPictures(ABC):
         indices: ArrayLike,
         epoch: ArrayLike = 0,
         repeat: ArrayLike = 0,
-        out: Images | None = None,
+        out: Any = None,
         threads: int | None = None,
-    ) -> tuple[Images, Any]:
+        engine: Engine | None = None,
+    ) -> tuple[Any, Any]:
         """Draws a batch.
 
         Args:
             indices: integers (B,), in any order, repeated or not; negative ones count from the end.
             epoch: one for all, or one each; matters to views, compositions, fresh datasets and mixes by weight only.
             repeat: likewise, 0 to 4,095; matters to views and compositions only.
-            out: uint8 (B, channels, size, size), C-contiguous, to draw into.
+            out: uint8 (B, channels, size, size), C-contiguous, to draw into; of a cuda engine, a tensor on its device.
             threads: None uses the processors there are, and one thread in a DataLoader worker.
+            engine: what draws, such as `fdsl.engines.cuda.Engine("cuda")`; None is the cpu engine with those threads.
 
         Returns:
-            images uint8 (B, channels, size, size), labels int64 (B,). Dense labels are a list of B dicts, with what was
-            asked for of the n objects that are seen, those behind first: "labels" int64 (n,), category + 1, because 0
-            is torchvision's background; "boxes" float32 (n, 4), x1 y1 x2 y2 around the seen pixels, with exclusive
-            ends; "masks" uint8 (n, size, size), 1 at the seen pixels. An object that others hide has no label.
+            images uint8 (B, channels, size, size), of a cuda engine a tensor; labels int64 (B,), an array. Dense labels
+            are a list of B dicts, with what was asked for of the n objects that are seen, those behind first: "labels"
+            int64 (n,), category + 1, because 0 is torchvision's background; "boxes" float32 (n, 4), x1 y1 x2 y2 around
+            the seen pixels, with exclusive ends; "masks" uint8 (n, size, size), 1 at the seen pixels, of a cuda engine
+            a tensor. An object that others hide has no label.
 
         Raises:
             IndexError: an index is out of range.
@@ -140,11 +144,12 @@ class IndexedPictures(ABC):
         """
         positions = dataset_positions(indices, len(self))
         shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)
-        out = output(out, shape, np.uint8)
+        engine = cpu.Engine(threads) if engine is None else engine
+        out = engine.empty(shape) if out is None else output(out, shape, np.uint8)
         epochs = counted("epoch", epoch, len(positions), 2**32)
         repeats = counted("repeat", repeat, len(positions), 2**12)
         epochs, repeats = (np.broadcast_to(numbers, positions.shape) for numbers in (epochs, repeats))
-        return out, self._draw(positions, epochs, repeats, out, cpu.thread_count(threads))
+        return out, self._draw(positions, epochs, repeats, out, engine)
 
     def __getitem__(self, key: Key) -> tuple[Any, Any]:
         return self.__getitems__([key])[0]
@@ -334,23 +339,23 @@ class Dataset(IndexedPictures):
         positions: NDArray[np.int64],
         epochs: NDArray[np.int64],
         repeats: NDArray[np.int64],
-        out: Images,
-        threads: int,
+        out: Any,
+        engine: Engine,
     ) -> Any:
         categories, places = np.divmod(positions, len(self.instances))
         instances = Instances(categories, numbers_at(self.instances, places), epochs, repeats, self.seed, self.fresh)
         if self.composition is not None:
-            return self._compose(self.composition, instances, places, out, threads)
-        self._draw_instances(self.spec, instances, out, threads)
+            return self._compose(self.composition, instances, places, out, engine)
+        self._draw_instances(self.spec, instances, out, engine)
         return categories
 
-    def _draw_instances(self, spec: RenderSpec, instances: Instances, out: Images, threads: int) -> Drawing:
+    def _draw_instances(self, spec: RenderSpec, instances: Instances, out: Any, engine: Engine) -> Drawing:
         drawing = self._family.drawing(self.catalog, instances, spec)
-        cpu.draw(drawing, spec, self.palette, self.seed, out, threads)
+        engine.draw(drawing, spec, self.palette, self.seed, out)
         return drawing
 
     def _compose(
-        self, composition: Composition, firsts: Instances, places: NDArray[np.int64], out: Images, threads: int
+        self, composition: Composition, firsts: Instances, places: NDArray[np.int64], out: Any, engine: Engine
     ) -> list[Target]:
         """Draws pictures whose first objects are those instances, at those places among the dataset's."""
         count, channels, size, _ = out.shape
@@ -362,7 +367,7 @@ class Dataset(IndexedPictures):
         areas = channels * objects["side"][by_side].astype(np.int64) ** 2
         ends = np.cumsum(areas)
         objects["offset"][by_side] = ends - areas
-        pixels, opaque = np.empty(ends[-1] if count else 0, np.uint8), False
+        pixels, opaque = engine.empty((int(ends[-1]) if count else 0,)), False
         sides, starts = np.unique(objects["side"][by_side], return_index=True)
         for side, group in zip(sides.tolist(), np.split(by_side, starts[1:]), strict=False):
             drawn, begin = objects[group], objects["offset"][group[0]]
@@ -377,12 +382,12 @@ class Dataset(IndexedPictures):
                 _scaled(self.spec, side),
                 instances,
                 pixels[begin : begin + channels * side**2 * len(group)].reshape(-1, channels, side, side),
-                threads,
+                engine,
             )
             # A field has a value at each pixel, and no ground.
             opaque = getattr(drawing, "opaque", False)
-        masks = np.empty((len(objects) if "mask" in self.labels else 0, size, size), np.uint8)
-        cpu.compose(pixels, objects, self.palette[0], opaque, out, masks, threads)
+        masks = engine.empty((len(objects) if "mask" in self.labels else 0, size, size), "uint8")
+        engine.compose(pixels, objects, self.palette[0], opaque, out, masks)
         return targets(objects, masks, count, self.labels)
 
     def views(self, category: int, variation: int | None = None, threads: int | None = None) -> Images:
@@ -416,7 +421,8 @@ class Dataset(IndexedPictures):
         numbers = range(int(row) * family.viewpoints, (int(row) + 1) * family.viewpoints)
         object_views = Dataset(self.catalog, numbers, self.spec, self.seed)
         first = index(category) * family.viewpoints
-        return object_views.batch(range(first, first + family.viewpoints), threads=threads)[0]
+        images: Images = object_views.batch(range(first, first + family.viewpoints), threads=threads)[0]
+        return images
 
 
 def pil_image(pixels: Images) -> Any:

@@ -15,6 +15,7 @@ except ImportError as error:
     raise ImportError("fdsl.Feed needs torch, which is not installed; pip install 'fdsl[torch]'") from error
 
 from fdsl.datasets import IndexedPictures
+from fdsl.engines import check_gpu
 from fdsl.order import EpochBatches, checked_state
 from fdsl.stalls import FeedStats, HostMark, Mark, StallTimer
 
@@ -77,8 +78,8 @@ class Feed:
         self.device = torch.device(device)
         if self.device.type not in ("cpu", "cuda"):
             raise ValueError(f"device is {str(device)!r}; expected 'cpu' or 'cuda'")
-        if self.device.type == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError(f"device {str(device)!r} is not there: torch sees no CUDA GPU; expected device='cpu'")
+        if self.device.type == "cuda":
+            check_gpu(self.device)
         self.batches = EpochBatches(
             len(dataset),
             batch_size,

@@ -50,13 +50,18 @@ def content_digest(content: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def output(out: NDArray[Any] | None, shape: tuple[int, ...], dtype: type[np.generic]) -> NDArray[Any]:
-    """The array to draw into, new where it is None; a ValueError where it has another dtype or shape."""
+def output(out: Any, shape: tuple[int, ...], dtype: type[np.generic]) -> Any:
+    """The array to draw into, new where it is None; a ValueError where it has another dtype or shape.
+
+    Of a tensor only the shape is checked here, because what else it must be is for its engine to say.
+    """
     if out is None:
         return np.empty(shape, dtype)
-    if out.shape != shape or out.dtype != dtype or not out.flags.c_contiguous or not out.flags.writeable:
-        expected = f"writable, contiguous {np.dtype(dtype)} {shape}"
-        raise ValueError(f"out is {out.dtype} {out.shape}; expected {expected}")
+    array = isinstance(out, np.ndarray)
+    fits = not array or (out.dtype == dtype and out.flags.c_contiguous and out.flags.writeable)
+    if tuple(out.shape) != shape or not fits:
+        expected = f"writable, contiguous {np.dtype(dtype)} {shape}" if array else f"{shape}"
+        raise ValueError(f"out is {out.dtype} {tuple(out.shape)}; expected {expected}")
     return out
 
 

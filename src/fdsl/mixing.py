@@ -12,7 +12,8 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl.datasets import Dataset, Images, IndexedPictures
+from fdsl.datasets import Dataset, IndexedPictures
+from fdsl.engines.protocol import Engine
 from fdsl.indexing import content_digest
 from fdsl.keyed import check_seed
 from fdsl.order import EpochOrder
@@ -163,8 +164,8 @@ class MixedDataset(IndexedPictures):
         positions: NDArray[np.int64],
         epochs: NDArray[np.int64],
         repeats: NDArray[np.int64],
-        out: Images,
-        threads: int,
+        out: Any,
+        engine: Engine,
     ) -> Any:
         labels: Any = [{}] * len(positions) if self.labels else np.empty(len(positions), np.int64)
         parts = np.searchsorted(self._starts, positions, side="right") - 1
@@ -174,8 +175,8 @@ class MixedDataset(IndexedPictures):
             if self.weights is not None:
                 indices, seen = self._walk(number, indices, seen)
             together = rows[-1] - rows[0] == len(rows) - 1
-            into = out[rows[0] : rows[-1] + 1] if together else np.empty((len(rows), *out.shape[1:]), np.uint8)
-            drawn, first = self.datasets[number]._draw(indices, seen, repeats[rows], into, threads), self._first_labels
+            into = out[rows[0] : rows[-1] + 1] if together else engine.empty((len(rows), *out.shape[1:]))
+            drawn, first = self.datasets[number]._draw(indices, seen, repeats[rows], into, engine), self._first_labels
             if not self.labels:
                 labels[rows] = first[number] + drawn
             else:
@@ -183,7 +184,7 @@ class MixedDataset(IndexedPictures):
                     offset = {"labels": target["labels"] + first[number]} if "labels" in target else {}
                     labels[row] = target | offset
             if not together:
-                out[rows] = into
+                engine.put(out, rows, into)
         return labels
 
     def _walk(

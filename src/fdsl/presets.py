@@ -17,6 +17,7 @@ from typing import Any
 from fdsl import published
 from fdsl.candidates import head, make_catalog, search
 from fdsl.catalogs import Catalog, check_variation
+from fdsl.engines import engine_for
 from fdsl.families import family_named
 from fdsl.progress import Progress, lines_on_stderr
 
@@ -62,6 +63,7 @@ def catalog(
     variation: float | None = None,
     progress: Progress | None = None,
     verify: bool = False,
+    device: str = "cpu",
 ) -> Catalog:
     """A catalog by name, from a catalog file, or from a folder of CSV files.
 
@@ -75,6 +77,7 @@ def catalog(
         progress: called with (what, done, total) while a name's categories are searched and variations probed; None
             says on stderr, once a minute, how far that is.
         verify: read a file through, a name's too, and compare its content with its digest. Always done up to 16 MiB.
+        device: that searches and probes where that must be done, as `fdsl.search` has it.
 
     A name is searched once, by one process while others wait and say for whom, and kept in the folder that FDSL_CACHE
     names, else in fdsl under XDG_CACHE_HOME or ~/.cache. Its digest is known beforehand and the same everywhere. What
@@ -92,7 +95,7 @@ def catalog(
         1000
     """
     if source in PRESETS:
-        return _kept(_Preset(str(source), variation), progress or lines_on_stderr(), verify)
+        return _kept(_Preset(str(source), variation), progress or lines_on_stderr(), verify, device)
     path = Path(source)
     found: Catalog | None = None
     if (path / "fdsl.json").is_file():
@@ -100,7 +103,7 @@ def catalog(
 
         found = catalog_of(path)
     elif path.is_dir():
-        return Catalog.from_csv(path, variation, progress=progress)
+        return Catalog.from_csv(path, variation, progress=progress, device=device)
     elif path.exists() or path.suffix == ".safetensors":
         found = Catalog.load(path, verify)
     if found is not None:
@@ -156,8 +159,8 @@ class _Preset:
             raise ValueError(f"{self.file}: the digest {found.digest[:12]}; expected {self.digest:.12}, {self.name}'s")
         return found
 
-    def make(self, progress: Progress) -> Catalog:
-        made = self._first_of_a_larger_one() or self._search(progress)
+    def make(self, progress: Progress, device: str) -> Catalog:
+        made = self._first_of_a_larger_one() or self._search(progress, device)
         if self.digest not in (None, made.digest):
             raise RuntimeError(
                 f"{self.name} came out with the digest {made.digest[:12]}; expected {self.digest:.12} as on any machine"
@@ -171,7 +174,7 @@ class _Preset:
                     return head(_Preset(name, self.variation).load(verify=True), self.categories)
         return None
 
-    def _search(self, progress: Progress) -> Catalog:
+    def _search(self, progress: Progress, device: str) -> Catalog:
         what, share = f"searching {self.name}", _PROBING[self.family]
 
         def report(step: str, done: int, total: int) -> None:
@@ -180,13 +183,13 @@ class _Preset:
 
         if self.name != _PUBLISHED:
             settings: dict[str, Any] = {} if self.variation is None else {"variation": self.variation}
-            return search(self.family, self.categories, seed=0, progress=report, **settings)
-        share = 0.1
+            return search(self.family, self.categories, seed=0, device=device, progress=report, **settings)
+        share, engine = 0.1, engine_for(device)
         params = published.search(self.categories, progress=lambda found, _: report("searching", found, 1000))
-        return make_catalog(self.family, params, self.variation, {"made_by": self.name}, None, report)
+        return make_catalog(self.family, params, self.variation, {"made_by": self.name}, engine, report)
 
 
-def _kept(preset: _Preset, progress: Progress, verify: bool) -> Catalog:
+def _kept(preset: _Preset, progress: Progress, verify: bool, device: str) -> Catalog:
     """The cached file of a preset; makes it where there is none, or a damaged one."""
     try:
         with contextlib.suppress(OSError, ValueError):
@@ -195,7 +198,7 @@ def _kept(preset: _Preset, progress: Progress, verify: bool) -> Catalog:
         lock = os.open(preset.file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o666)
     except (OSError, RuntimeError) as error:
         warnings.warn(f"{preset.name} is not kept, and is made anew each time: {error}", stacklevel=3)
-        return preset.make(progress)
+        return preset.make(progress, device)
     with _held(lock, preset.file):
         try:
             return preset.load(verify)
@@ -203,7 +206,7 @@ def _kept(preset: _Preset, progress: Progress, verify: bool) -> Catalog:
             pass
         except (OSError, ValueError) as error:
             warnings.warn(f"{error}; it is made anew", stacklevel=3)
-        made = preset.make(progress)
+        made = preset.make(progress, device)
         try:
             made.save(preset.file, overwrite=True)
             return preset.load(verify=True)  # what was written is read back once

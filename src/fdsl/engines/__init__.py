@@ -1,1 +1,96 @@
 """Engines draw primitives into memory that the caller owns. They know no catalog format, no order, no training."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from importlib import import_module
+from typing import Any
+
+from fdsl.engines.protocol import Engine
+
+_LEAST_CAPABILITY = (7, 5)
+
+
+def engine_for(device: str, threads: int | None = None) -> Engine:
+    """The engine that draws on a device.
+
+    Args:
+        device: "cpu"; "cuda" or "cuda:1", which need torch and cuda-core; or "auto": "cuda" where there is a GPU that
+            can be used, else "cpu".
+        threads: of the cpu engine; None uses the processors there are.
+
+    Raises:
+        ValueError: there is no such device, or `threads` is not a whole number of at least 1.
+        ImportError: a package is not installed; the message names it.
+        RuntimeError: the GPU is not there, or too old; the message says what to do.
+
+    >>> engine_for("cpu").empty((2, 1, 32, 32)).dtype
+    dtype('uint8')
+    """
+    from fdsl.engines import cpu
+
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
+        raise ValueError(f"device is {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    processor = cpu.Engine(threads)
+    if device == "cpu":
+        return processor
+    auto = device == "auto"
+    device = "cuda" if auto else device
+    try:
+        check_gpu(device)
+    except (ImportError, RuntimeError):
+        if auto:
+            return processor
+        raise
+    try:
+        engine: Engine = import_module("fdsl.engines.cuda").Engine(device)
+    except (ImportError, RuntimeError) as error:
+        if not auto:
+            raise
+        warnings.warn(f"a GPU is there, but the cpu draws: {error}", stacklevel=3)
+        return processor
+    return engine
+
+
+def check_gpu(device: Any) -> None:
+    """Raises a one-line error that says what to do, where torch can't use that GPU or it is older than Turing.
+
+    Args:
+        device: "cuda", "cuda:1", or a torch.device of that type.
+
+    Raises:
+        ImportError: torch is not installed.
+        RuntimeError: there is no such GPU, its driver is too old for torch, or its compute capability is under 7.5.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"device {str(device)!r} needs torch, which is not installed; pip install 'fdsl[cuda]'"
+        ) from error
+    expected = (
+        "expected a GPU of compute capability 7.5 or newer and an NVIDIA driver that is up to date, or device='cpu'"
+    )
+    if not torch.cuda.is_available():
+        raise RuntimeError(
+            f"device {str(device)!r} is not there: torch sees no CUDA GPU ({_reason(torch)}); {expected}"
+        )
+    count, place = torch.cuda.device_count(), torch.device(device).index
+    if place is not None and place >= count:
+        raise RuntimeError(
+            f"device {str(device)!r} is not there: the last of {count} is 'cuda:{count - 1}'; {expected}"
+        )
+    capability = torch.cuda.get_device_capability(place)
+    if capability < _LEAST_CAPABILITY:
+        name = torch.cuda.get_device_name(place)
+        raise RuntimeError(f"device {str(device)!r} is a {name} of {'.'.join(map(str, capability))}; {expected}")
+
+
+def _reason(torch: Any) -> str:
+    """Why torch sees none: no driver, one that is too old, a torch without CUDA."""
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        return str(error).partition(". ")[0].partition("\n")[0]
+    return "it does not say why"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
+from fdsl.engines.protocol import ALL_PIXELS
 from fdsl.primitives import (
     AffineSystems,
     BezierCurves,
@@ -117,48 +118,164 @@ def _bytes(records: NDArray[np.void]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(records).view(np.uint8).reshape(len(records), records.dtype.itemsize)
 
 
-def draw(
-    drawing: Drawing,
-    spec: RenderSpec,
-    palette: NDArray[np.uint8],
-    seed: int,
-    out: NDArray[np.uint8],
-    threads: int,
-) -> None:
-    """Draws a batch into `out`, uint8 (B, channels, size, size), C-contiguous.
-
-    The GIL is free meanwhile, and the caller's floating-point mode comes back as it was.
+class Engine:
+    """Draws into NumPy arrays, with the GIL free meanwhile; the caller's floating-point mode comes back as it was.
 
     Args:
-        drawing: what to draw, of a family.
-        spec: how, as the family completed it.
-        palette: what a pixel can hold, uint8 (N, channels), the ground first.
-        seed: of the dataset.
-        out: where to.
-        threads: that share the batch.
+        threads: that share a batch; None asks `default_threads()` at each call.
+
+    Raises:
+        ValueError: `threads` is not a whole number of at least 1.
+
+    >>> engine = Engine(threads=1)
+    >>> engine.empty((8, 1, 224, 224)).shape
+    (8, 1, 224, 224)
     """
-    kernel = kernel_name()
-    common: tuple[Any, ...] = (_bytes(drawing.records), _record(spec, seed), palette, out, threads)
-    match drawing:
-        case AffineSystems(params=params):
-            _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
-        case SpatialSystems(params=params):
-            _core.draw_spatial(kernel, params["affine"], params["probability"], params["maps"], *common)
-        case Clouds(params=params):
-            own = Clouds.own_points(spec.points or 1, drawing.mix)
-            _core.draw_cloud_pictures(kernel, params["affine"], params["probability"], params["maps"], own, *common)
-        case BezierCurves(params=params):
-            _core.draw_bezier(kernel, params["control_points"], params["curves"], drawing.weights, *common)
-        case Contours():
-            _core.draw_contours(kernel, *common)
-        case GradientNoise(params=params):
-            _core.draw_perlin(kernel, params["frequencies"], *common)
-        case Points():
-            _core.draw_points(kernel, drawing.coordinates, *common)
-        case Polylines():
-            _core.draw_polylines(kernel, drawing.vertices, drawing.ends, *common)
-        case Fields():
-            _draw_fields(drawing, *common[:4])
+
+    def __init__(self, threads: int | None = None) -> None:
+        thread_count(threads)
+        self._threads = threads
+
+    @property
+    def threads(self) -> int:
+        """How many share a batch, here and now: in a DataLoader worker one, unless said."""
+        return thread_count(self._threads)
+
+    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> NDArray[Any]:
+        """Uninitialised memory, C-contiguous: uint8, or of a named dtype."""
+        return np.empty(shape, dtype or np.uint8)
+
+    def put(self, out: NDArray[np.uint8], rows: NDArray[np.int64], pictures: NDArray[np.uint8]) -> None:
+        """Copies pictures (N, ...) to the rows (N,) of a batch."""
+        out[rows] = pictures
+
+    def draw(
+        self,
+        drawing: Drawing,
+        spec: RenderSpec,
+        palette: NDArray[np.uint8],
+        seed: int,
+        out: NDArray[np.uint8],
+    ) -> None:
+        """Draws a batch into `out`, uint8 (B, channels, size, size), C-contiguous; see `protocol.Engine.draw`."""
+        kernel = kernel_name()
+        common: tuple[Any, ...] = (_bytes(drawing.records), _record(spec, seed), palette, out, self.threads)
+        match drawing:
+            case AffineSystems(params=params):
+                _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
+            case SpatialSystems(params=params):
+                _core.draw_spatial(kernel, params["affine"], params["probability"], params["maps"], *common)
+            case Clouds(params=params):
+                own = Clouds.own_points(spec.points or 1, drawing.mix)
+                _core.draw_cloud_pictures(kernel, params["affine"], params["probability"], params["maps"], own, *common)
+            case BezierCurves(params=params):
+                _core.draw_bezier(kernel, params["control_points"], params["curves"], drawing.weights, *common)
+            case Contours():
+                _core.draw_contours(kernel, *common)
+            case GradientNoise(params=params):
+                _core.draw_perlin(kernel, params["frequencies"], *common)
+            case Points():
+                _core.draw_points(kernel, drawing.coordinates, *common)
+            case Polylines():
+                _core.draw_polylines(kernel, drawing.vertices, drawing.ends, *common)
+            case Fields():
+                _draw_fields(drawing, *common[:4])
+
+    def compose(
+        self,
+        pixels: NDArray[np.uint8],
+        objects: NDArray[np.void],
+        ground: NDArray[np.uint8],
+        opaque: bool,
+        out: NDArray[np.uint8],
+        masks: NDArray[np.uint8],
+    ) -> None:
+        """Pastes drawn objects onto canvases; see `protocol.Engine.compose`. All arrays are C-contiguous."""
+        _core.compose(pixels, _bytes(objects), ground, opaque, out, masks, self.threads)
+
+    def draw_clouds(
+        self,
+        params: Mapping[str, NDArray[Any]],
+        records: NDArray[np.void],
+        seed: int,
+        own: int,
+        out: NDArray[np.float32],
+    ) -> None:
+        """Draws point clouds into `out`, float32 (B, points, 3): CLOUD (B,), `own` points of their own category."""
+        _core.draw_clouds(
+            kernel_name(),
+            params["affine"],
+            params["probability"],
+            params["maps"],
+            _bytes(records),
+            seed,
+            own,
+            out,
+            self.threads,
+        )
+
+    def place_scenes(
+        self,
+        scenes: NDArray[np.int64],
+        epochs: NDArray[np.int64] | int,
+        seed: int,
+        floor: float,
+        objects: int,
+        categories: int,
+        instances: int,
+    ) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+        """The objects of numbered scenes (B,), one scene after the other: CLOUD (M,), and how many each has, (B,).
+
+        Args:
+            scenes: their numbers, under 2^32.
+            epochs: of each or of all.
+            seed: of the dataset.
+            floor: side of the square that the centres lie on.
+            objects: of a scene, plus Poisson(5).
+            categories: to choose from.
+            instances: to choose from.
+        """
+        most = objects + _core.POISSON_MOST
+        records = np.zeros((len(scenes), most), CLOUD)
+        counts = np.zeros(len(scenes), np.int32)
+        numbers, keys = scenes.astype(np.uint32), np.broadcast_to(np.asarray(epochs, np.uint32), scenes.shape).copy()
+        rows = records.view(np.uint8).reshape(len(scenes), most, CLOUD.itemsize)
+        _core.place_scenes(seed, floor, objects, categories, instances, numbers, keys, rows, counts, self.threads)
+        return records[np.arange(most) < counts[:, None]], counts.astype(np.int64)
+
+    def measure(
+        self, drawing: AffineSystems, spec: RenderSpec, seed: int, enough: ArrayLike = ALL_PIXELS
+    ) -> NDArray[np.void]:
+        """Point pictures judged, not kept: MEASUREMENT records, (B,); see `protocol.Engine.measure`."""
+        result = np.zeros(len(drawing.records), MEASUREMENT)
+        _core.measure_affine(
+            kernel_name(),
+            drawing.params["affine"],
+            drawing.params["probability"],
+            drawing.params["maps"],
+            _bytes(drawing.records),
+            _record(spec, seed),
+            np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
+            _bytes(result),
+            self.threads,
+        )
+        return result
+
+    def measure_spatial(self, drawing: SpatialSystems, points: int, seed: int, least: float = 0.0) -> NDArray[np.void]:
+        """Clouds judged, not kept: SPATIAL_MEASUREMENT records, (B,); see `protocol.Engine.measure_spatial`."""
+        result = np.zeros(len(drawing.records), SPATIAL_MEASUREMENT)
+        _core.measure_spatial(
+            kernel_name(),
+            drawing.params["affine"],
+            drawing.params["probability"],
+            drawing.params["maps"],
+            _bytes(drawing.records),
+            _record(RenderSpec(points=points), seed),
+            least,
+            _bytes(result),
+            self.threads,
+        )
+        return result
 
 
 def _draw_fields(
@@ -175,118 +292,3 @@ def _draw_fields(
         levels = drawing.levels(i, x, y)
         for plane, values in zip(picture, palette.T, strict=True):
             np.take(values, levels, out=plane, mode="clip")
-
-
-def compose(
-    pixels: NDArray[np.uint8],
-    objects: NDArray[np.void],
-    ground: NDArray[np.uint8],
-    opaque: bool,
-    out: NDArray[np.uint8],
-    masks: NDArray[np.uint8],
-    threads: int,
-) -> None:
-    """Pastes drawn objects onto canvases, those behind first, and fills in the box and pixels that are seen of each.
-
-    Args:
-        pixels: of all objects, uint8 (P,): from its offset on, an object's are (channels, side, side).
-        objects: compositions.OBJECT (N,), C-contiguous, picture by picture.
-        ground: uint8 (channels,), what canvases are filled with; the pixels of an object that equal it cover nothing.
-        opaque: or all of them do.
-        out: canvases, uint8 (B, channels, size, size), C-contiguous.
-        masks: uint8 (N, size, size), C-contiguous: 1 where an object is seen, else 0; or (0, size, size) for none.
-        threads: that share the batch.
-    """
-    _core.compose(pixels, _bytes(objects), ground, opaque, out, masks, threads)
-
-
-def draw_clouds(
-    params: Mapping[str, NDArray[Any]],
-    records: NDArray[np.void],
-    seed: int,
-    own: int,
-    out: NDArray[np.float32],
-    threads: int,
-) -> None:
-    """Draws point clouds into `out`, float32 (B, points, 3): CLOUD records (B,), `own` points of their own category."""
-    _core.draw_clouds(
-        kernel_name(), params["affine"], params["probability"], params["maps"], _bytes(records), seed, own, out, threads
-    )
-
-
-def place_scenes(
-    scenes: NDArray[np.int64],
-    epochs: NDArray[np.int64] | int,
-    seed: int,
-    floor: float,
-    objects: int,
-    categories: int,
-    instances: int,
-    threads: int,
-) -> tuple[NDArray[np.void], NDArray[np.int64]]:
-    """The objects of numbered scenes (B,), one scene after the other: CLOUD records (M,), and how many each has, (B,).
-
-    Args:
-        scenes: their numbers, under 2^32.
-        epochs: of each or of all.
-        seed: of the dataset.
-        floor: side of the square that the centres lie on.
-        objects: of a scene, plus Poisson(5).
-        categories: to choose from.
-        instances: to choose from.
-        threads: that share the batch.
-    """
-    most = objects + _core.POISSON_MOST
-    records = np.zeros((len(scenes), most), CLOUD)
-    counts = np.zeros(len(scenes), np.int32)
-    numbers, keys = scenes.astype(np.uint32), np.broadcast_to(np.asarray(epochs, np.uint32), scenes.shape).copy()
-    rows = records.view(np.uint8).reshape(len(scenes), most, CLOUD.itemsize)
-    _core.place_scenes(seed, floor, objects, categories, instances, numbers, keys, rows, counts, threads)
-    return records[np.arange(most) < counts[:, None]], counts.astype(np.int64)
-
-
-def measure(
-    drawing: AffineSystems, spec: RenderSpec, seed: int, threads: int, enough: ArrayLike = 2**31 - 1
-) -> NDArray[np.void]:
-    """Point pictures judged, not kept: MEASUREMENT records of box, count of hit pixels, and finiteness, (B,).
-
-    `enough` is one number for all or int (B,). A count may end before it is complete: once that many pixels are hit, or
-    if an eighth of the points hit less than an eighth of them. What is not finite is not counted.
-    """
-    result = np.zeros(len(drawing.records), MEASUREMENT)
-    _core.measure_affine(
-        kernel_name(),
-        drawing.params["affine"],
-        drawing.params["probability"],
-        drawing.params["maps"],
-        _bytes(drawing.records),
-        _record(spec, seed),
-        np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
-        _bytes(result),
-        threads,
-    )
-    return result
-
-
-def measure_spatial(
-    drawing: SpatialSystems, points: int, seed: int, threads: int, least: float = 0.0
-) -> NDArray[np.void]:
-    """Clouds judged, not kept: SPATIAL_MEASUREMENT records, (B,).
-
-    The box is the least and largest coordinate and the centre of mass; the variances are those of x, y and z once all
-    coordinates together span 2, and 0 where a point overflows. Where a fourth of the trajectories has less than half of
-    `least` on an axis, the rest is not walked, and what is measured is of that fourth.
-    """
-    result = np.zeros(len(drawing.records), SPATIAL_MEASUREMENT)
-    _core.measure_spatial(
-        kernel_name(),
-        drawing.params["affine"],
-        drawing.params["probability"],
-        drawing.params["maps"],
-        _bytes(drawing.records),
-        _record(RenderSpec(points=points), seed),
-        least,
-        _bytes(result),
-        threads,
-    )
-    return result

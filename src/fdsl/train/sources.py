@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 import fdsl
 from fdsl.datasets import Dataset, IndexedPictures
+from fdsl.engines.protocol import Engine
 from fdsl.feed import Feed
 from fdsl.order import EpochOrder
 from fdsl.progress import Progress
@@ -254,14 +255,15 @@ class _HeldOutPictures:
         indices: NDArray[np.int64],
         epoch: int = 0,
         repeat: Any = 0,
-        out: NDArray[np.uint8] | None = None,
+        out: Any = None,
         threads: int | None = None,
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        engine: Engine | None = None,
+    ) -> tuple[Any, NDArray[np.int64]]:
         """As `IndexedPictures.batch`."""
         chosen, edge = self._order.at(indices), self._whole.spec.size - self.spec.size
         if not edge:
-            return self._whole.batch(chosen, out=out, threads=threads)
-        whole, labels = self._whole.batch(chosen, threads=threads)
+            return self._whole.batch(chosen, out=out, threads=threads, engine=engine)
+        whole, labels = self._whole.batch(chosen, threads=threads, engine=engine)
         middle = slice(edge // 2, edge // 2 + self.spec.size)
         window = whole[:, :, middle, middle]
         if out is None:

@@ -30,7 +30,7 @@ _FINETUNE = tuple(name for name in inspect.signature(finetune).parameters if nam
 _SEARCH = tuple(
     name
     for name, parameter in inspect.signature(fdsl.search).parameters.items()
-    if parameter.kind is not parameter.VAR_KEYWORD and name not in ("threads", "progress")
+    if parameter.kind is not parameter.VAR_KEYWORD and name not in ("threads", "device", "progress")
 )
 
 Settings = dict[str, Any]
