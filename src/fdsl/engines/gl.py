@@ -25,7 +25,17 @@ from numpy.typing import NDArray
 
 from fdsl import _core
 from fdsl.engines import cpu
-from fdsl.primitives import AffineSystems, Drawing, Fields, SpatialSystems
+from fdsl.primitives import (
+    AffineSystems,
+    BezierCurves,
+    Contours,
+    Drawing,
+    Fields,
+    GradientNoise,
+    Points,
+    Polylines,
+    SpatialSystems,
+)
 from fdsl.rendering import RenderSpec
 
 _LIBRARY = "libEGL.so.1"
@@ -35,6 +45,18 @@ _VERSION = 450
 _PART_BYTES = 2**25
 _INVOCATIONS = 256  # of a work group
 _MARGIN = 2  # kernels/gl/pictures.glsl
+_ENTRIES = 256  # of a palette, at most
+# The files that draw the cells of each kind of drawing, and those that make pixels of them.
+_SHADERS = {
+    "affine": ("hits", "systems"),
+    "spatial": ("hits", "systems"),
+    "points": ("hits", "given"),
+    "polylines": ("lines", "polylines"),
+    "contours": ("elementary", "lines", "contours"),
+    "bezier": ("elementary", "lines", "bezier"),
+    "perlin": (),
+}
+_PIXELS = {"perlin": ("elementary", "perlin", "pixels")}
 
 # What moderngl does not give: buffers that stay mapped, fences, and a dispatch that lets go of the GIL.
 _NAME, _SIZE, _POINTER = ctypes.c_uint, ctypes.c_ssize_t, ctypes.c_void_p
@@ -60,10 +82,11 @@ _SECOND = 10**9  # in nanoseconds
 class _Plan:
     """How a drawing becomes cells, which a second shader makes pixels of."""
 
-    shader: str
-    defines: Mapping[str, int]
+    kind: str
+    defines: Mapping[str, str]
     records: NDArray[np.uint8]  # (B, bytes)
     uniforms: Mapping[str, Any]
+    arrays: tuple[NDArray[Any], ...]  # that all pictures read
 
 
 class Engine(cpu.Engine):
@@ -97,7 +120,8 @@ class Engine(cpu.Engine):
             self._functions = _load(_FUNCTIONS)
             self.renderer = str(self._context.info["GL_RENDERER"])
             self._slots = [_Slot(self._context, self._functions) for _ in range(2)]
-            self._palette = self._context.buffer(reserve=4 * 256)
+            self._palette = self._context.buffer(reserve=4 * _ENTRIES)
+            self._arrays = [self._context.buffer(reserve=4, dynamic=True) for _ in range(2)]
         self._shaders: dict[tuple[Any, ...], Any] = {}
         self._lock, self._process = threading.Lock(), os.getpid()
         self._closed = weakref.finalize(self, self._context.release)
@@ -141,6 +165,9 @@ class Engine(cpu.Engine):
         part = max(1, min(_PART_BYTES // max(cell_bytes, pixel_bytes), -(-len(out) // 2)))
         with self._current():
             self._palette.write(_packed(palette))
+            for buffer, array in zip(self._arrays, plan.arrays, strict=False):
+                buffer.orphan(array.nbytes)
+                buffer.write(array)
             copies: deque[Callable[[], None]] = deque()
             for number, first in enumerate(range(0, len(out), part)):
                 if len(copies) == len(self._slots):
@@ -171,20 +198,22 @@ class Engine(cpu.Engine):
         slot.reserve(len(records) * cells, len(records) * pixels)
         slot.records.orphan(records.nbytes)
         slot.records.write(records)
-        for binding, buffer in enumerate((slot.records, slot.cells, self._palette, slot.pixels)):
+        for binding, buffer in enumerate((slot.records, slot.cells, self._palette, slot.pixels, *self._arrays)):
             buffer.bind_to_storage_buffer(binding)
-        uniforms = {"size": spec.size, "bytes": palette.shape[1] * spec.size**2, **plan.uniforms}
-        self._run(plan.shader, plan.defines, uniforms, len(records), 1)
-        self._run("pixels", plan.defines, uniforms, -(-pixels // (4 * _INVOCATIONS)), len(records))
+        uniforms = {"bytes": palette.shape[1] * spec.size**2, **plan.uniforms}
+        if files := _SHADERS[plan.kind]:
+            self._run(files, plan.defines, uniforms, len(records), 1)
+        files = _PIXELS.get(plan.kind, ("pixels",))
+        self._run(files, plan.defines, uniforms, -(-pixels // (4 * _INVOCATIONS)), len(records))
 
-    def _run(self, name: str, defines: Mapping[str, int], uniforms: Mapping[str, Any], *groups: int) -> None:
-        key = (name, *defines.items())
+    def _run(self, files: tuple[str, ...], defines: Mapping[str, str], uniforms: Mapping[str, Any], *groups: int) -> None:
+        key = (*files, *defines.values())
         if key not in self._shaders:
-            self._shaders[key] = self._context.compute_shader(_source(name, defines))
+            self._shaders[key] = self._context.compute_shader(_source(files, defines))
         shader = self._shaders[key]
-        for uniform, value in uniforms.items():
-            if uniform in shader:
-                shader[uniform].value = value
+        for name, value in uniforms.items():
+            if name in shader:
+                shader[name].value = value
         self._functions.glUseProgram(shader.glo)
         self._functions.glDispatchCompute(*groups, 1)
         self._context.memory_barrier(_BARRIERS)
@@ -234,51 +263,52 @@ class _Slot:
 
 
 def _plan(drawing: Drawing, spec: RenderSpec, seed: int) -> _Plan:
-    keys = {"seed": (seed & 0xFFFFFFFF, seed >> 32)}
-    if isinstance(drawing, (AffineSystems, SpatialSystems)):
-        flat = isinstance(drawing, AffineSystems)
-        fill, size = (
-            (_core.gl_affine, _core.GL_AFFINE_BYTES) if flat else (_core.gl_spatial, _core.GL_SPATIAL_BYTES)
-        )
-        records = np.empty((len(drawing.records), size), np.uint8)
-        params = drawing.params
-        fill(
-            params["affine"],
-            params["probability"],
-            params["maps"],
-            cpu._bytes(drawing.records),
-            cpu._record(spec, seed),
-            records,
-        )
-        stamps = spec.draw == "patch_per_point"
-        defines = {
-            "DIMENSIONS": 2 if flat else 3,
-            "OWN_FIT": spec.fit == "own",
-            "BITS": not stamps and spec.color in ("gray", "white"),
-            "STAMPS": stamps,
-            "COUNTS": spec.color == "density",
-            "PATCH": spec.draw == "patch",
-            "HUES": spec.color == "color",
-        }
-        uniforms = {"points": spec.points, "whole": spec.whole, "pad": spec.pad}
-        return _Plan("points", {name: int(value) for name, value in defines.items()}, records, keys | uniforms)
-    raise ValueError(
-        f"the gl engine draws no {type(drawing).__name__}; expected AffineSystems, SpatialSystems or Fields, "
-        "or another engine"
-    )
+    hits = {"color": "KEYS", "density": "COUNTS"}.get(spec.color or "gray", "BITS")
+    if spec.draw == "patch_per_point":
+        hits = "STAMPS"
+    uniforms = {"size": spec.size, "seed": (seed & 0xFFFFFFFF, seed >> 32)}
+    uniforms |= {"points": spec.points or 0, "whole": spec.whole, "pad": spec.pad or 0}
+    cells, given, arrays = "LINES", (), ()  # type: str, tuple[Any, ...], tuple[NDArray[Any], ...]
+    match drawing:
+        case AffineSystems(params=params):
+            kind, cells, given = "affine", hits, (params["affine"], params["probability"], params["maps"])
+        case SpatialSystems(params=params):
+            kind, cells, given = "spatial", hits, (params["affine"], params["probability"], params["maps"])
+        case Points(coordinates=coordinates):
+            kind, cells, given, arrays = "points", hits, (coordinates,), (coordinates,)
+        case Polylines(vertices=vertices, ends=ends):
+            # Of each vertex, its line.
+            lines = np.repeat(np.arange(-1, len(ends) - 1, dtype=np.int32), np.diff(ends, prepend=0))
+            kind, given, arrays = "polylines", (vertices, ends), (vertices, lines)
+        case Contours():
+            kind = "contours"
+        case BezierCurves(params=params, weights=weights):
+            kind, given, arrays = "bezier", (params["control_points"], params["curves"], len(weights)), (weights,)
+        case GradientNoise(params=params):
+            kind, cells, given = "perlin", "NOTHING", (params["frequencies"],)
+        case _:
+            raise ValueError(
+                f"the gl engine draws no {type(drawing).__name__}, but {', '.join(sorted(_SHADERS))}; "
+                "expected one of these, or another engine"
+            )
+    records = np.empty((len(drawing.records), _core.GL_BYTES[kind]), np.uint8)
+    getattr(_core, f"gl_{kind}")(*given, cpu._bytes(drawing.records), cpu._record(spec, seed), records)
+    flags = {"OWN_FIT": spec.fit == "own", "PATCH": spec.draw == "patch", "HUES": spec.color == "color"}
+    defines = {"DRAWING": kind.upper(), "CELLS": cells} | {name: str(int(flag)) for name, flag in flags.items()}
+    return _Plan(kind, defines, records, uniforms, arrays)
 
 
 def _picture_bytes(plan: _Plan, spec: RenderSpec, palette: NDArray[np.uint8]) -> tuple[int, int]:
     """What a picture takes of the cells, and of the pixels: whole words."""
     side = spec.size + 2 * _MARGIN
-    row_words = -(-side // 32) if plan.defines["BITS"] else side
-    return 4 * side * row_words, -(-palette.shape[1] * spec.size**2 // 4) * 4
+    words = {"BITS": -(-side // 32) * side, "NOTHING": 1}.get(plan.defines["CELLS"], side**2)
+    return 4 * words, -(-palette.shape[1] * spec.size**2 // 4) * 4
 
 
 def _packed(palette: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """Rows of the palette as words, a channel a byte."""
-    words = np.zeros((len(palette), 4), np.uint8)
-    words[:, : palette.shape[1]] = palette
+    words = np.zeros((_ENTRIES, 4), np.uint8)
+    words[: len(palette), : palette.shape[1]] = palette[:_ENTRIES]
     return words.view(np.uint32)
 
 
@@ -288,11 +318,12 @@ def _load(functions: Mapping[str, tuple[Any, ...]]) -> SimpleNamespace:
     return SimpleNamespace(**{name: ctypes.CFUNCTYPE(*types)(get(name.encode())) for name, types in functions.items()})
 
 
-def _source(name: str, defines: Mapping[str, int]) -> str:
+def _source(files: tuple[str, ...], defines: Mapping[str, str]) -> str:
     folder = resources.files("fdsl") / "kernels" / "gl"
-    texts = [(folder / f"{part}.glsl").read_text(encoding="utf-8") for part in ("random", "pictures", name)]
-    lines = [f"#version {_VERSION} core", *(f"#define {key} {value}" for key, value in defines.items())]
-    return "\n".join([*lines, *texts])
+    texts = [(folder / f"{name}.glsl").read_text(encoding="utf-8") for name in ("random", "pictures", *files)]
+    nibbles = ", ".join(f"{word}u" for word in _core.LATTICE_NIBBLES)
+    lines = [f"#define {name} {value}" for name, value in ({"LATTICE_NIBBLES": nibbles} | dict(defines)).items()]
+    return "\n".join([f"#version {_VERSION} core", *lines, *texts])
 
 
 def _create_context(device: int) -> Any:

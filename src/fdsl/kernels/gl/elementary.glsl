@@ -1,3 +1,9 @@
+// A coordinate held near, where a NaN ends too.
+float held(float at, float farthest) {
+  float above = at > -farthest ? at : -farthest;
+  return above < farthest ? above : farthest;
+}
+
 // Sine and cosine of an angle in turns of 2^-32: shared/elementary.h.
 dvec2 sine_cosine(uint turns) {
   uint quarter = turns + 0x20000000u >> 30;

@@ -36,9 +36,3 @@ void draw_line(int first, Picture it, ivec2 a, ivec2 b, uint number) {
     }
   }
 }
-
-// A coordinate held near, where a NaN ends too.
-float held(float at, float farthest) {
-  float above = at > -farthest ? at : -farthest;
-  return above < farthest ? above : farthest;
-}

@@ -16,6 +16,8 @@ uint entry(uint number) {
   return number == 0u ? 0u : 1u + (number - 1u) / 256u % 128u;
 #elif CELLS == STAMPS
   return (number & 1u) == 0u ? 0u : HUES != 0 ? 1u + (number / 2u - 1u) / 256u % 128u : 1u;
+#elif CELLS == NOTHING
+  return HUES != 0 ? 1u + number / 2u : number;
 #else
   return number & 255u;
 #endif
