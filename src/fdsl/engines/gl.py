@@ -28,6 +28,7 @@ from fdsl.engines import cpu
 from fdsl.primitives import (
     AffineSystems,
     BezierCurves,
+    Clouds,
     Contours,
     Drawing,
     Fields,
@@ -48,8 +49,9 @@ _MARGIN = 2  # kernels/gl/pictures.glsl
 _ENTRIES = 256  # of a palette, at most
 # The files that draw the cells of each kind of drawing, and those that make pixels of them.
 _SHADERS = {
-    "affine": ("hits", "systems"),
-    "spatial": ("hits", "systems"),
+    "affine": ("maps", "hits", "systems"),
+    "spatial": ("maps", "hits", "systems"),
+    "clouds": ("elementary", "maps", "hits", "clouds"),
     "points": ("hits", "given"),
     "polylines": ("lines", "polylines"),
     "contours": ("elementary", "lines", "contours"),
@@ -274,6 +276,10 @@ def _plan(drawing: Drawing, spec: RenderSpec, seed: int) -> _Plan:
             kind, cells, given = "affine", hits, (params["affine"], params["probability"], params["maps"])
         case SpatialSystems(params=params):
             kind, cells, given = "spatial", hits, (params["affine"], params["probability"], params["maps"])
+        case Clouds(params=params):
+            own = Clouds.own_points(spec.points or 1, drawing.mix)
+            kind, cells, given = "clouds", hits, (params["affine"], params["probability"], params["maps"], own)
+            uniforms["own"] = own
         case Points(coordinates=coordinates):
             kind, cells, given, arrays = "points", hits, (coordinates,), (coordinates,)
         case Polylines(vertices=vertices, ends=ends):
@@ -287,10 +293,7 @@ def _plan(drawing: Drawing, spec: RenderSpec, seed: int) -> _Plan:
         case GradientNoise(params=params):
             kind, cells, given = "perlin", "NOTHING", (params["frequencies"],)
         case _:
-            raise ValueError(
-                f"the gl engine draws no {type(drawing).__name__}, but {', '.join(sorted(_SHADERS))}; "
-                "expected one of these, or another engine"
-            )
+            raise ValueError(f"the gl engine draws no {type(drawing).__name__}; expected another drawing or engine")
     records = np.empty((len(drawing.records), _core.GL_BYTES[kind]), np.uint8)
     getattr(_core, f"gl_{kind}")(*given, cpu._bytes(drawing.records), cpu._record(spec, seed), records)
     flags = {"OWN_FIT": spec.fit == "own", "PATCH": spec.draw == "patch", "HUES": spec.color == "color"}

@@ -27,6 +27,14 @@ struct Picture {
   uint neighbours, category, number, epoch;
 };
 
+#if DRAWING == CLOUDS
+struct Part {
+  int threshold[8], alias[8];
+  float coefficient[12 * 8];
+  float start[3];
+};
+#endif
+
 struct Record {
   Picture picture;
 #if DRAWING == AFFINE
@@ -40,6 +48,9 @@ struct Record {
   float coefficient[12 * 8];
   float start[3];
   float extent[5];
+#elif DRAWING == CLOUDS
+  double m[9], t[3];
+  Part part[2];  // the category's own points, and its partner's
 #elif DRAWING == POINTS || DRAWING == POLYLINES
   double m[9], t[3], corner[2];
   int first, count, first_line, dimensions;

@@ -3,53 +3,9 @@
 //
 // Bound by the atomics, one or none a point; what a cell holds already is read before, which spares most of them.
 
-layout(local_size_x = 256) in;
-
 uniform int points, whole, pad;
 
-const int DIMENSIONS = DRAWING == AFFINE ? 2 : 3;
-const int COEFFICIENTS = DIMENSIONS * (DIMENSIONS + 1), BURN_IN = 32;
-
-shared int threshold[8], alias[8];
-shared float coefficient[COEFFICIENTS * 8];
-shared float start[DIMENSIONS];
 shared float fit[5];  // box x0 x1 y0 y1, or extent low high and centre
-
-uint state;
-float x, y, z;
-
-void begin(uint first) {
-  state = first;
-  x = start[0];
-  y = start[1];
-#if DRAWING == SPATIAL
-  z = start[2];
-#endif
-}
-
-// One coordinate of the map's image.
-float moved(int map, int axis) {
-#if DRAWING == AFFINE
-  precise float to = fma(coefficient[16 * axis + map], x,
-                         fma(coefficient[16 * axis + 8 + map], y, coefficient[32 + 8 * axis + map]));
-#else
-  precise float to = fma(coefficient[24 * axis + map], x,
-                         fma(coefficient[24 * axis + 8 + map], y,
-                             fma(coefficient[24 * axis + 16 + map], z, coefficient[72 + 8 * axis + map])));
-#endif
-  return to;
-}
-
-void step_on() {
-  state = xorshift32(state);
-  int slot = int(state & 7u), map = int(state) < threshold[slot] ? slot : alias[slot];
-  float to_x = moved(map, 0), to_y = moved(map, 1);
-#if DRAWING == SPATIAL
-  z = moved(map, 2);
-#endif
-  x = to_x;
-  y = to_y;
-}
 
 #if OWN_FIT
 const float FAR = uintBitsToFloat(0x7F800000u);  // infinity
@@ -59,7 +15,6 @@ shared int inside[256];
 // The fit to the points within the probe's: what each trajectory finds, then a number an invocation, in the order of the
 // trajectories.
 void own_fit(int steps) {
-  for (int s = 0; s < BURN_IN; ++s) step_on();
   vec2 least = vec2(FAR), most = vec2(-FAR);
   precise vec3 total = vec3(0.0);
   int count = 0;
@@ -238,7 +193,6 @@ void main() {
   barrier();
 
   begin(words.x);
-  for (int s = 0; s < BURN_IN; ++s) step_on();
   for (int s = 0; s < steps; ++s) {
     step_on();
     stamp = xorshift32(stamp);
