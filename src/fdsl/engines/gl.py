@@ -89,6 +89,15 @@ class _Plan:
     records: NDArray[np.uint8]  # (B, bytes)
     uniforms: Mapping[str, Any]
     arrays: tuple[NDArray[Any], ...]  # that all pictures read
+    shape: tuple[int, int, int, int]  # of the batch
+    cell_bytes: int  # of a picture, in whole words, as pixel_bytes are
+    pixel_bytes: int
+
+    @property
+    def bytes(self) -> int:
+        """Of a picture's pixels."""
+        _, channels, size, _ = self.shape
+        return channels * size**2
 
 
 class Engine(cpu.Engine):
@@ -121,6 +130,7 @@ class Engine(cpu.Engine):
         with self._context:
             self._functions = _load(_FUNCTIONS)
             self.renderer = str(self._context.info["GL_RENDERER"])
+            self._most_bytes = int(self._context.info["GL_MAX_SHADER_STORAGE_BLOCK_SIZE"])
             self._slots = [_Slot(self._context, self._functions) for _ in range(2)]
             self._palette = self._context.buffer(reserve=4 * _ENTRIES)
             self._arrays = [self._context.buffer(reserve=4, dynamic=True) for _ in range(2)]
@@ -136,7 +146,8 @@ class Engine(cpu.Engine):
 
     def close(self) -> None:
         """Gives the device's memory back; the engine draws no more."""
-        self._closed()
+        with self._lock:
+            self._closed()
 
     def draw(
         self,
@@ -151,74 +162,108 @@ class Engine(cpu.Engine):
         It goes in parts, two of them in flight: while one is copied to `out`, the next is drawn.
 
         Raises:
-            ValueError: the engine does not draw such a drawing, or `out` does not fit the batch.
+            ValueError: `out` does not fit the batch, or the batch's points or lines do not fit a buffer.
             RuntimeError: the engine is closed or of another process, or the device failed.
         """
         if isinstance(drawing, Fields):  # Python's own work
             super().draw(drawing, spec, palette, seed, out)
             return
-        plan = _plan(drawing, spec, seed)
-        shape = (len(plan.records), palette.shape[1], spec.size, spec.size)
-        if out.shape != shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
-            raise ValueError(f"out is {out.dtype} of {out.shape}; expected uint8 of {shape}, C-contiguous")
-        pictures = out.reshape(len(out), -1)
-        cell_bytes, pixel_bytes = _picture_bytes(plan, spec, palette)
-        # At least two parts, where there are two pictures.
-        part = max(1, min(_PART_BYTES // max(cell_bytes, pixel_bytes), -(-len(out) // 2)))
+        plan = _plan(drawing, spec, palette.shape[1], seed)
+        if out.shape != plan.shape or out.dtype != np.uint8 or not out.flags.c_contiguous:
+            raise ValueError(f"out is {out.dtype} of {out.shape}; expected uint8 of {plan.shape}, C-contiguous")
+        pictures = out.reshape(len(out), plan.bytes)
         with self._current():
-            self._palette.write(_packed(palette))
-            for buffer, array in zip(self._arrays, plan.arrays, strict=False):
-                buffer.orphan(array.nbytes)
-                buffer.write(array)
             copies: deque[Callable[[], None]] = deque()
-            for number, first in enumerate(range(0, len(out), part)):
+            for slot, rows in self._parts(plan, palette):
+                slot.fetch(len(pictures[rows]) * plan.pixel_bytes)
+                copies.append(partial(slot.copy, pictures[rows]))
                 if len(copies) == len(self._slots):
                     copies.popleft()()
-                slot, rows = self._slots[number % 2], slice(first, first + part)
-                self._start(slot, plan, spec, palette, rows)
-                slot.fetch(len(pictures[rows]) * pixel_bytes)
-                copies.append(partial(slot.copy, pictures[rows]))
             for copy in copies:
                 copy()
-            error = self._context.error
-        if error != "GL_NO_ERROR":
-            raise RuntimeError(f"OpenGL says {error} on {self.renderer}; expected smaller batches to fit its memory")
+            self._check()
+
+    def draw_on_cuda(self, drawing: Drawing, spec: RenderSpec, palette: NDArray[np.uint8], seed: int) -> Any:
+        """Draws a batch into a torch tensor, uint8 (B, channels, size, size), on the CUDA device that draws.
+
+        CUDA maps OpenGL's buffers, so that no pixel passes the host: the original FractalDB renderer's way.
+
+        Raises:
+            ImportError: torch or cuda-core is not installed.
+            RuntimeError: torch sees no CUDA GPU, or as `draw` does.
+            ValueError: the drawing is the host's own work, as fields are.
+        """
+        try:
+            import torch
+            from cuda.core import Device, GraphicsResource
+        except ImportError as error:
+            raise ImportError(f"draw_on_cuda needs {error.name}; pip install 'fdsl[cuda]'") from error
+        if not torch.cuda.is_available():
+            raise RuntimeError("draw_on_cuda is without a CUDA GPU: torch sees none; expected one, or Engine.draw")
+        plan = _plan(drawing, spec, palette.shape[1], seed)
+        out = torch.empty(plan.shape, dtype=torch.uint8, device="cuda")
+        pictures = out.view(len(out), plan.bytes)
+        stream = Device(out.device.index).create_stream(torch.cuda.current_stream())
+        with self._current():
+            for slot, rows in self._parts(plan, palette):
+                count = len(pictures[rows])
+                with (
+                    GraphicsResource.from_gl_buffer(slot.pixels.glo, flags="read_only") as resource,
+                    resource.map(stream=stream) as mapped,
+                ):
+                    pixels = torch.from_dlpack(mapped).view(torch.uint8)[: count * plan.pixel_bytes]
+                    pictures[rows] = pixels.view(count, plan.pixel_bytes)[:, : plan.bytes]
+            self._check()
+        return out
 
     @contextmanager
     def _current(self) -> Iterator[None]:
         """One thread at a time, with the context as its own."""
         if not self._closed.alive or self._process != os.getpid():
             state = "closed" if self._process == os.getpid() else "of the process that was forked"
-            raise RuntimeError(f"{self!r} is {state}; expected an engine made here: fdsl.engines.gl.Engine()")
+            raise RuntimeError(f"{self!r} is {state}; expected an engine made here: gl.Engine()")
         with self._lock, self._context:
             yield
 
-    def _start(self, slot: _Slot, plan: _Plan, spec: RenderSpec, palette: NDArray[np.uint8], rows: slice) -> None:
-        """Has a part of a batch drawn into the slot's pixels, and does not wait for it."""
-        records = plan.records[rows]
-        cells, pixels = _picture_bytes(plan, spec, palette)
-        slot.reserve(len(records) * cells, len(records) * pixels)
-        slot.records.orphan(records.nbytes)
-        slot.records.write(records)
-        for binding, buffer in enumerate((slot.records, slot.cells, self._palette, slot.pixels, *self._arrays)):
-            buffer.bind_to_storage_buffer(binding)
-        uniforms = {"bytes": palette.shape[1] * spec.size**2, **plan.uniforms}
-        if files := _SHADERS[plan.kind]:
-            self._run(files, plan.defines, uniforms, len(records), 1)
-        files = _PIXELS.get(plan.kind, ("pixels",))
-        self._run(files, plan.defines, uniforms, -(-pixels // (4 * _INVOCATIONS)), len(records))
+    def _parts(self, plan: _Plan, palette: NDArray[np.uint8]) -> Iterator[tuple[_Slot, slice]]:
+        """Has part after part of a batch drawn, each in the other slot than the one before, and waits for none."""
+        self._palette.write(_packed(palette))
+        for buffer, array in zip(self._arrays, plan.arrays, strict=False):
+            if array.nbytes > self._most_bytes:
+                raise ValueError(f"the batch reads {array.nbytes:,} bytes; expected at most {self._most_bytes:,}")
+            buffer.orphan(array.nbytes)
+            buffer.write(array)
+        count = len(plan.records)
+        # At least two parts, where there are two pictures.
+        part = max(1, min(_PART_BYTES // max(plan.cell_bytes, plan.pixel_bytes), -(-count // 2)))
+        for number, first in enumerate(range(0, count, part)):
+            slot, rows = self._slots[number % 2], slice(first, first + part)
+            records = plan.records[rows]
+            slot.reserve(records, len(records) * plan.cell_bytes, len(records) * plan.pixel_bytes)
+            for binding, buffer in enumerate((slot.records, slot.cells, self._palette, slot.pixels, *self._arrays)):
+                buffer.bind_to_storage_buffer(binding)
+            if files := _SHADERS[plan.kind]:
+                self._run(files, plan, len(records), 1)
+            words = plan.pixel_bytes // 4
+            self._run(_PIXELS.get(plan.kind, ("pixels",)), plan, -(-words // _INVOCATIONS), len(records))
+            yield slot, rows
 
-    def _run(self, files: tuple[str, ...], defines: Mapping[str, str], uniforms: Mapping[str, Any], *groups: int) -> None:
-        key = (*files, *defines.values())
+    def _run(self, files: tuple[str, ...], plan: _Plan, across: int, down: int) -> None:
+        key = (*files, *plan.defines.values())
         if key not in self._shaders:
-            self._shaders[key] = self._context.compute_shader(_source(files, defines))
+            self._shaders[key] = self._context.compute_shader(_source(files, plan.defines))
         shader = self._shaders[key]
-        for name, value in uniforms.items():
+        for name, value in plan.uniforms.items():
             if name in shader:
                 shader[name].value = value
         self._functions.glUseProgram(shader.glo)
-        self._functions.glDispatchCompute(*groups, 1)
+        self._functions.glDispatchCompute(across, down, 1)
         self._context.memory_barrier(_BARRIERS)
+
+    def _check(self) -> None:
+        error = self._context.error
+        if error != "GL_NO_ERROR":
+            raise RuntimeError(f"OpenGL says {error} on {self.renderer}; expected batches that fit its memory")
 
 
 class _Slot:
@@ -229,8 +274,10 @@ class _Slot:
         self.records, self.cells, self.pixels = (context.buffer(reserve=4, dynamic=True) for _ in range(3))
         self._name, self._host, self._fence = _NAME(), np.empty(0, np.uint8), None
 
-    def reserve(self, cells: int, pixels: int) -> None:
-        """Makes room for so many bytes."""
+    def reserve(self, records: NDArray[np.uint8], cells: int, pixels: int) -> None:
+        """Takes the records of a part, and makes room for so many bytes of what it becomes."""
+        self.records.orphan(records.nbytes)
+        self.records.write(records)
         if self.cells.size < cells:
             self.cells.orphan(cells)
         if self.pixels.size < pixels:
@@ -240,6 +287,7 @@ class _Slot:
         """Begins to copy the first `size` bytes of the pixels to the host."""
         gl = self._functions
         if len(self._host) < size:
+            self._host = np.empty(0, np.uint8)
             gl.glDeleteBuffers(1, self._name)
             gl.glCreateBuffers(1, self._name)
             flags = _MAP_READ | _PERSISTENT | _COHERENT
@@ -247,7 +295,7 @@ class _Slot:
             address = gl.glMapNamedBufferRange(self._name, 0, size, flags)
             if not address:
                 raise RuntimeError(f"OpenGL maps no {size:,} bytes; expected memory for them")
-            self._host = np.ctypeslib.as_array((ctypes.c_uint8 * size).from_address(address))
+            self._host = np.frombuffer(memoryview((ctypes.c_uint8 * size).from_address(address)), np.uint8)
         gl.glCopyNamedBufferSubData(self.pixels.glo, self._name, 0, 0, size)
         self._fence = gl.glFenceSync(_COMMANDS_COMPLETE, 0)
 
@@ -264,13 +312,13 @@ class _Slot:
         pictures[...] = self._host[: count * padded].reshape(count, padded)[:, :size]
 
 
-def _plan(drawing: Drawing, spec: RenderSpec, seed: int) -> _Plan:
+def _plan(drawing: Drawing, spec: RenderSpec, channels: int, seed: int) -> _Plan:
     hits = {"color": "KEYS", "density": "COUNTS"}.get(spec.color or "gray", "BITS")
     if spec.draw == "patch_per_point":
         hits = "STAMPS"
-    uniforms = {"size": spec.size, "seed": (seed & 0xFFFFFFFF, seed >> 32)}
-    uniforms |= {"points": spec.points or 0, "whole": spec.whole, "pad": spec.pad or 0}
-    cells, given, arrays = "LINES", (), ()  # type: str, tuple[Any, ...], tuple[NDArray[Any], ...]
+    cells, own = "LINES", 0
+    given: tuple[Any, ...] = ()
+    arrays: tuple[NDArray[Any], ...] = ()
     match drawing:
         case AffineSystems(params=params):
             kind, cells, given = "affine", hits, (params["affine"], params["probability"], params["maps"])
@@ -279,11 +327,10 @@ def _plan(drawing: Drawing, spec: RenderSpec, seed: int) -> _Plan:
         case Clouds(params=params):
             own = Clouds.own_points(spec.points or 1, drawing.mix)
             kind, cells, given = "clouds", hits, (params["affine"], params["probability"], params["maps"], own)
-            uniforms["own"] = own
         case Points(coordinates=coordinates):
             kind, cells, given, arrays = "points", hits, (coordinates,), (coordinates,)
         case Polylines(vertices=vertices, ends=ends):
-            # Of each vertex, its line.
+            # The line of each vertex.
             lines = np.repeat(np.arange(-1, len(ends) - 1, dtype=np.int32), np.diff(ends, prepend=0))
             kind, given, arrays = "polylines", (vertices, ends), (vertices, lines)
         case Contours():
@@ -297,15 +344,25 @@ def _plan(drawing: Drawing, spec: RenderSpec, seed: int) -> _Plan:
     records = np.empty((len(drawing.records), _core.GL_BYTES[kind]), np.uint8)
     getattr(_core, f"gl_{kind}")(*given, cpu._bytes(drawing.records), cpu._record(spec, seed), records)
     flags = {"OWN_FIT": spec.fit == "own", "PATCH": spec.draw == "patch", "HUES": spec.color == "color"}
-    defines = {"DRAWING": kind.upper(), "CELLS": cells} | {name: str(int(flag)) for name, flag in flags.items()}
-    return _Plan(kind, defines, records, uniforms, arrays)
-
-
-def _picture_bytes(plan: _Plan, spec: RenderSpec, palette: NDArray[np.uint8]) -> tuple[int, int]:
-    """What a picture takes of the cells, and of the pixels: whole words."""
-    side = spec.size + 2 * _MARGIN
-    words = {"BITS": -(-side // 32) * side, "NOTHING": 1}.get(plan.defines["CELLS"], side**2)
-    return 4 * words, -(-palette.shape[1] * spec.size**2 // 4) * 4
+    side, picture_bytes = spec.size + 2 * _MARGIN, channels * spec.size**2
+    return _Plan(
+        kind=kind,
+        defines={"DRAWING": kind.upper(), "CELLS": cells} | {name: str(int(flag)) for name, flag in flags.items()},
+        records=records,
+        uniforms={
+            "size": spec.size,
+            "bytes": picture_bytes,
+            "seed": (seed & 0xFFFFFFFF, seed >> 32),
+            "points": spec.points or 0,
+            "own": own,
+            "whole": spec.whole,
+            "pad": spec.pad or 0,
+        },
+        arrays=arrays,
+        shape=(len(records), channels, spec.size, spec.size),
+        cell_bytes=4 * side * {"BITS": -(-side // 32), "NOTHING": 0}.get(cells, side),
+        pixel_bytes=-(-picture_bytes // 4) * 4,
+    )
 
 
 def _packed(palette: NDArray[np.uint8]) -> NDArray[np.uint32]:
@@ -334,15 +391,14 @@ def _create_context(device: int) -> Any:
         import moderngl
     except ImportError as error:
         raise ImportError("the gl engine needs moderngl, which is not installed; pip install 'fdsl[gl]'") from error
+    # EGL alone: it knows OpenGL's functions too.
+    settings: dict[str, Any] = {"backend": "egl", "device_index": device, "libgl": _LIBRARY, "libegl": _LIBRARY}
     try:
-        # EGL alone: it knows OpenGL's functions too.
-        context = moderngl.create_context(
-            standalone=True, backend="egl", require=_VERSION, device_index=device, libgl=_LIBRARY, libegl=_LIBRARY
-        )
-    except Exception as error:  # moderngl raises nothing more special
+        context = moderngl.create_context(standalone=True, require=_VERSION, **settings)
+    except Exception as error:  # moderngl's are no more special
         raise OSError(
-            f"no OpenGL 4.5 on EGL device {device} ({error}); expected a GPU's driver, or Mesa's software renderer: "
+            f"EGL device {device} has no OpenGL 4.5: {error}; expected a GPU's driver, or Mesa's renderer of "
             "apt install libegl1 libgl1-mesa-dri"
         ) from error
-    with context:
+    with context:  # lets go of it: it was made this thread's
         return context
