@@ -15,7 +15,7 @@ lint: .venv/test.stamp .venv/lint.stamp
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	.venv/bin/clang-format --dry-run --Werror $$(find src/fdsl/kernels tests -name '*.h' -o -name '*.cpp')
+	.venv/bin/clang-format --dry-run --Werror $$(find src/fdsl/kernels tests -name '*.h' -o -name '*.cpp' -o -name '*.cu')
 
 .venv/bin/python:
 	@.ci/make-venv $(PYTHON) .venv

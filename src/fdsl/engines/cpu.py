@@ -27,7 +27,7 @@ from fdsl.primitives import (
 from fdsl.rendering import DENSITY_LEVELS, HUES, MAX_POINTS, MAX_SIZE, Crop, RandomView, RenderSpec
 
 # What the pictures of a batch share; kernels/shared/picture.h has the same record.
-_SPEC = np.dtype(
+SPEC = np.dtype(
     [
         ("scale", np.float64, 2),
         ("log_ratio", np.float64, 2),
@@ -42,7 +42,7 @@ MEASUREMENT = np.dtype([("box", np.float32, 4), ("pixels", np.int32), ("finite",
 CLOUD = np.dtype(
     [(name, np.uint32) for name in ("category", "number", "epoch", "boxed", "turn")] + [("box", np.float32, 7)]
 )
-assert _SPEC.itemsize == _core.SPEC_BYTES
+assert SPEC.itemsize == _core.SPEC_BYTES
 assert CLOUD.itemsize == _core.CLOUD_INSTANCE_BYTES
 SPATIAL_MEASUREMENT = np.dtype([("box", np.float32, 5), ("variance", np.float32, 3), ("finite", np.bool_), ("", "V3")])
 assert MEASUREMENT.itemsize == _core.MEASUREMENT_BYTES
@@ -98,8 +98,9 @@ def thread_count(threads: int | None) -> int:
     return threads or default_threads()
 
 
-def _record(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
-    record = np.zeros((), _SPEC)
+def spec_record(spec: RenderSpec, seed: int) -> NDArray[np.void]:
+    """What the pictures of a batch share, as kernels have it: SPEC ()."""
+    record = np.zeros((), SPEC)
     record["seed"], record["size"], record["of"] = seed, spec.size, spec.whole
     # What is None, the family does not have, and no kernel of it looks at.
     record["points"], record["pad"] = spec.points or 0, spec.pad or 0
@@ -111,7 +112,11 @@ def _record(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
         record["view"], record["scale"], record["flip"] = 2, spec.view.scale, spec.view.flip
         record["log_ratio"] = [_core.logarithm(end) for end in spec.view.ratio]
         record["rotation"] = spec.view.rotation / 360
-    return np.frombuffer(record.tobytes(), np.uint8)
+    return record
+
+
+def _spec_bytes(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
+    return np.frombuffer(spec_record(spec, seed).tobytes(), np.uint8)
 
 
 def _bytes(records: NDArray[np.void]) -> NDArray[np.uint8]:
@@ -159,7 +164,7 @@ class Engine:
     ) -> None:
         """Draws a batch into `out`, uint8 (B, channels, size, size), C-contiguous; see `protocol.Engine.draw`."""
         kernel = kernel_name()
-        common: tuple[Any, ...] = (_bytes(drawing.records), _record(spec, seed), palette, out, self.threads)
+        common: tuple[Any, ...] = (_bytes(drawing.records), _spec_bytes(spec, seed), palette, out, self.threads)
         match drawing:
             case AffineSystems(params=params):
                 _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
@@ -254,7 +259,7 @@ class Engine:
             drawing.params["probability"],
             drawing.params["maps"],
             _bytes(drawing.records),
-            _record(spec, seed),
+            _spec_bytes(spec, seed),
             np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
             _bytes(result),
             self.threads,
@@ -270,7 +275,7 @@ class Engine:
             drawing.params["probability"],
             drawing.params["maps"],
             _bytes(drawing.records),
-            _record(RenderSpec(points=points), seed),
+            _spec_bytes(RenderSpec(points=points), seed),
             least,
             _bytes(result),
             self.threads,

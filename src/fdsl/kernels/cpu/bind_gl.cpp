@@ -35,7 +35,7 @@ struct GlPicture {
     column[0] = right;
   }
 
-  // As cpu/grid.h has it: as published, row 0 of the plain picture is the highest y.
+  // As shared/grid.h has it: as published, row 0 of the plain picture is the highest y.
   void set_upward(const Spec& spec, const Key& it, const Window& w) {
     set_key(it, w);
     u0 = w.u0 + MARGIN;

@@ -4,14 +4,12 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "shared/picture.h"
+#include "shared/grid.h"
 
 namespace fdsl {
 
-constexpr int32_t MAX_SIZE = 4096;        // pixels of a picture's side
-constexpr int32_t MAX_POINTS = 1 << 24;   // of a picture
-constexpr uint32_t HUES = 128;            // period of the colour along a trajectory
-constexpr uint32_t DENSITY_LEVELS = 256;  // counts from here on look alike
+constexpr int32_t MAX_SIZE = 4096;       // pixels of a picture's side
+constexpr int32_t MAX_POINTS = 1 << 24;  // of a picture
 
 // Rows of `channels` bytes: the ground first, then what else a pixel can hold.
 struct Palette {

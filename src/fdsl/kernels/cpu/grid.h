@@ -4,38 +4,9 @@
 #include <cstring>
 
 #include "cpu/engine.h"
+#include "shared/grid.h"
 
 namespace fdsl {
-
-// The output's orientation: how a cell of the formula's plane becomes a cell of the grid, and back for a patch.
-//
-// The grid is the output with MARGIN cells around it: margin, then the output, then margin, in both directions.
-struct Grid {
-  int32_t row_factor, column_xor, origin;  // index = v * row_factor + (u ^ column_xor) + origin
-  int32_t down, right;                     // +1, or -1 where the output is mirrored
-  int32_t rows, stride;
-
-  FDSL_MEMBER Grid(const Window& w, const Key& it, int size, int row_stride)
-      : rows(size + 2 * MARGIN), stride(row_stride) {
-    const bool turned = it.flip & 1u;  // as published, row 0 of the plain picture is the highest y
-    down = turned ? -1 : 1;
-    right = w.mirror ? -1 : 1;
-    row_factor = turned ? stride : -stride;
-    origin = turned ? -w.top * stride : (rows - 1 + w.top) * stride;
-    column_xor = w.mirror ? -1 : 0;
-    origin += w.mirror ? rows + w.left : -w.left;
-  }
-  FDSL_MEMBER int32_t index(int32_t u, int32_t v) const { return v * row_factor + (u ^ column_xor) + origin; }
-};
-
-// Calls use(row offset, column offset) for the cells that a patch paints, beside its centre, as the output sees them.
-template <class Use>
-FDSL_INLINE void for_neighbours(uint32_t neighbours, const Grid& grid, Use use) {
-  for (int k = 0; k < 8; ++k) {
-    const int cell = k < 4 ? k : k + 1;
-    if (neighbours >> k & 1u) use((cell / 3 - 1) * grid.down, (cell % 3 - 1) * grid.right);
-  }
-}
 
 template <class V>
 void dilate_bits(const uint64_t* bits, uint64_t* to, const Grid& grid, uint32_t neighbours) {
@@ -106,9 +77,9 @@ FDSL_INLINE void dilate_numbers(const uint32_t* numbers, uint32_t* to, const Gri
   });
 }
 
-// Stamps a 3x3 pattern of nine random bits, not all zero, around a cell; its zeros erase.
+// Stamps the patch of a point around its cell; its zeros erase.
 FDSL_INLINE void stamp_patch(uint8_t* cells, const Grid& grid, int32_t u, int32_t v, uint32_t random, uint8_t value) {
-  const uint32_t pattern = 1 + ((random >> 16) * 511 >> 16);
+  const uint32_t pattern = stamp_pattern(random);
   uint8_t* centre = cells + grid.index(u, v);
   for (int cell = 0; cell < 9; ++cell)
     centre[(cell / 3 - 1) * grid.down * grid.stride + (cell % 3 - 1) * grid.right] = pattern >> cell & 1 ? value : 0;

@@ -155,7 +155,8 @@ struct Trajectories {
   typename V::Float x, y;
   typename V::Int state;
 
-  FDSL_MEMBER void begin(const System& system, const uint32_t* seeds) {
+  template <class Start>
+  FDSL_MEMBER void begin(const Start& system, const uint32_t* seeds) {
     x = V::set(system.start[0]);
     y = V::set(system.start[1]);
     state = V::load(seeds);

@@ -9,6 +9,7 @@ using cuda::std::uint16_t;
 using cuda::std::uint32_t;
 using cuda::std::uint64_t;
 using cuda::std::uint8_t;
+using cuda::std::uintptr_t;
 #else
 #include <cstdint>
 #endif

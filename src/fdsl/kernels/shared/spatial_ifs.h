@@ -141,7 +141,8 @@ struct SpatialTrajectories {
   typename V::Float x, y, z;
   typename V::Int state;
 
-  FDSL_MEMBER void begin(const SpatialSystem& system, const uint32_t* seeds) {
+  template <class Start>
+  FDSL_MEMBER void begin(const Start& system, const uint32_t* seeds) {
     x = V::set(system.start[0]);
     y = V::set(system.start[1]);
     z = V::set(system.start[2]);

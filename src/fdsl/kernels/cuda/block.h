@@ -1,0 +1,144 @@
+// A block of threads as a row of phases, each of which all threads end before any begins the next: on a GPU with a
+// barrier between them, on the host (tests) thread after thread. A kernel's body is written once:
+//
+//   FDSL_INLINE void draw(const Block& block, const DrawTask& task, void* out) {
+//     auto& sum = block.shared<int32_t>();
+//     Block::Local<int32_t> mine;                             // outlives a phase: a register, or one a thread
+//     block.each([&](int thread) { if (thread == 0) sum = 0; mine[thread] = thread; });
+//     block.each([&](int thread) { atomic_add(&sum, mine[thread]); });
+//   }
+//   FDSL_KERNEL(draw, DrawTask)
+//
+// Within a phase threads meet in atomic operations only, whose results depend on no order. What all threads branch on
+// around a phase must be the same for all: of the task, of shared memory, of the block's number.
+#pragma once
+
+#include "shared/platform.h"
+
+namespace fdsl {
+
+constexpr int THREADS = 256;             // of a block: one a trajectory
+constexpr int SHARED_BYTES = 48 * 1024;  // of a block: what every GPU gives without being asked
+
+#if defined(__CUDACC__)
+
+class Block {
+ public:
+  template <class T>
+  struct Local {
+    T value;
+    FDSL_MEMBER T& operator[](int) { return value; }
+  };
+  FDSL_MEMBER int number() const { return static_cast<int>(blockIdx.x); }
+  template <class T>
+  FDSL_MEMBER T& shared() const {
+    extern __shared__ uint4 memory[];
+    return *reinterpret_cast<T*>(memory);
+  }
+  template <class Phase>
+  FDSL_MEMBER void each(Phase phase) const {
+    phase(static_cast<int>(threadIdx.x));
+    __syncthreads();
+  }
+};
+
+#define FDSL_UNROLL _Pragma("unroll")
+#define FDSL_SIZE(name, ...)
+#define FDSL_KERNEL(name, Task)                                                                   \
+  extern "C" __global__ void __launch_bounds__(fdsl::THREADS) name(const void* task, void* out) { \
+    fdsl::name(fdsl::Block(), *static_cast<const fdsl::Task*>(task), out);                        \
+  }
+
+FDSL_INLINE void atomic_or(uint32_t* to, uint32_t bits) { atomicOr(to, bits); }
+FDSL_INLINE void atomic_max(uint32_t* to, uint32_t value) { atomicMax(to, value); }
+FDSL_INLINE void atomic_max(int32_t* to, int32_t value) { atomicMax(to, value); }
+FDSL_INLINE void atomic_min(int32_t* to, int32_t value) { atomicMin(to, value); }
+FDSL_INLINE void atomic_add(uint32_t* to, uint32_t value) { atomicAdd(to, value); }
+FDSL_INLINE void atomic_add(int32_t* to, int32_t value) { atomicAdd(to, value); }
+FDSL_INLINE void atomic_add(int64_t* to, int64_t value) {
+  atomicAdd(reinterpret_cast<unsigned long long*>(to), static_cast<unsigned long long>(value));
+}
+FDSL_INLINE int population(uint32_t bits) { return __popc(bits); }
+// Bits `shift` to shift + 31 of high:low; shift is under 32.
+FDSL_INLINE uint32_t funnel(uint32_t low, uint32_t high, int shift) { return __funnelshift_r(low, high, shift); }
+FDSL_INLINE int32_t float_bits(float value) { return __float_as_int(value); }
+FDSL_INLINE float bits_float(int32_t bits) { return __int_as_float(bits); }
+// Toward zero; what no int32 holds comes to an end of its range, and a NaN to zero.
+FDSL_INLINE int32_t truncated(float value) { return __float2int_rz(value); }
+FDSL_INLINE float rounded_down(float value) { return floorf(value); }
+template <int BYTES>
+FDSL_INLINE void copy_bytes(void* to, const void* from) {
+  memcpy(to, from, BYTES);
+}
+
+#else
+
+class Block {
+ public:
+  template <class T>
+  struct Local {
+    T value[THREADS];
+    T& operator[](int thread) { return value[thread]; }
+  };
+  Block(int number, void* memory) : number_(number), memory_(memory) {}
+  int number() const { return number_; }
+  template <class T>
+  T& shared() const {
+    return *static_cast<T*>(memory_);
+  }
+  template <class Phase>
+  void each(Phase phase) const {
+    for (int thread = 0; thread < THREADS; ++thread) phase(thread);
+  }
+
+ private:
+  int number_;
+  void* memory_;
+};
+
+#define FDSL_UNROLL
+// What tests compare with the records that Python packs.
+#define FDSL_SIZE(name, ...) \
+  extern "C" int size_of_##name() { return sizeof(__VA_ARGS__); }
+// Shared memory begins with anything, here with what is no sensible number.
+#define FDSL_KERNEL(name, Task)                                                                   \
+  extern "C" void name(const void* task, void* out, int blocks, void* shared, int shared_bytes) { \
+    for (int block = 0; block < blocks; ++block) {                                                \
+      __builtin_memset(shared, 0xA5, shared_bytes);                                               \
+      fdsl::name(fdsl::Block(block, shared), *static_cast<const fdsl::Task*>(task), out);         \
+    }                                                                                             \
+  }
+
+FDSL_INLINE void atomic_or(uint32_t* to, uint32_t bits) { *to |= bits; }
+FDSL_INLINE void atomic_max(uint32_t* to, uint32_t value) { *to = value > *to ? value : *to; }
+FDSL_INLINE void atomic_max(int32_t* to, int32_t value) { *to = value > *to ? value : *to; }
+FDSL_INLINE void atomic_min(int32_t* to, int32_t value) { *to = value < *to ? value : *to; }
+FDSL_INLINE void atomic_add(uint32_t* to, uint32_t value) { *to += value; }
+FDSL_INLINE void atomic_add(int32_t* to, int32_t value) { *to += value; }
+FDSL_INLINE void atomic_add(int64_t* to, int64_t value) { *to += value; }
+FDSL_INLINE int population(uint32_t bits) { return __builtin_popcount(bits); }
+FDSL_INLINE uint32_t funnel(uint32_t low, uint32_t high, int shift) {
+  return static_cast<uint32_t>((static_cast<uint64_t>(high) << 32 | low) >> shift);
+}
+FDSL_INLINE int32_t float_bits(float value) { return __builtin_bit_cast(int32_t, value); }
+FDSL_INLINE float bits_float(int32_t bits) { return __builtin_bit_cast(float, bits); }
+FDSL_INLINE int32_t truncated(float value) {
+  if (value != value) return 0;
+  return value <= -0x1p31f ? INT32_MIN : value >= 0x1p31f ? INT32_MAX : static_cast<int32_t>(value);
+}
+FDSL_INLINE float rounded_down(float value) { return __builtin_floorf(value); }
+template <int BYTES>
+FDSL_INLINE void copy_bytes(void* to, const void* from) {
+  __builtin_memcpy(to, from, BYTES);
+}
+
+#endif
+
+// Floats as whole numbers of the same order, for the atomic operations that find an end; no NaN.
+FDSL_INLINE int32_t ordered(float value) {
+  const int32_t bits = float_bits(value);
+  return bits < 0 ? bits ^ 0x7FFFFFFF : bits;
+}
+FDSL_INLINE float unordered(int32_t order) { return bits_float(order < 0 ? order ^ 0x7FFFFFFF : order); }
+
+}  // namespace fdsl
