@@ -10,8 +10,9 @@ import argparse
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,126 +43,154 @@ from fdsl.primitives import Drawing, Instances
 
 MODES = (("point", "gray"), ("patch", "gray"), ("patch_per_point", "gray"), ("patch", "color"), ("patch", "density"))
 FITS = ("own", "stored")
+SIZES, POINTS, BATCH, TRIES = (512, 224), 100_000, 128, 3
 MOST_UNLIKE = 0.001
-ORIGINAL = "original design: CUDA vertex buffer, EGL points, read back"
 
 
 def main() -> None:
     arguments = parse_arguments()
-    report = run(arguments)
+    began, busy_before = datetime.now(UTC), os.getloadavg()[0]
+    try:
+        engine = gl.Engine(arguments.device)
+    except (ImportError, OSError) as error:
+        raise SystemExit(str(error)) from None
+    settings = {name: getattr(arguments, name) for name in ("sizes", "points", "batch", "tries")}
+    catalog = fdsl.search("fractaldb", categories=100)
+    report = {
+        "benchmark": "gl",
+        "date": began.isoformat(timespec="seconds"),
+        "machine": machine() | {"load_average_before": busy_before},
+        "versions": versions(("fdsl", "numpy", "moderngl", "torch", "cuda-core"), {}),
+    } | rounded_to_five_digits(measured(catalog, arguments.rounds, engine=engine, **settings))
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    if arguments.json:
-        print(json.dumps(report, indent=2))
-        return
+    print(json.dumps(report, indent=2)) if arguments.json else print_tables(report, arguments.output)
+
+
+def print_tables(report: dict[str, Any], output: Path) -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 108
     facts, settings = report["machine"], report["settings"]
     console.print(
-        f"{facts['renderer']}; {facts['cpu']}, {facts['cores']} cores, kernel {facts['kernel']}; "
+        f"{report['renderer']}; {facts['cpu']}, {facts['cores']} cores, kernel {facts['kernel']}; "
         f"batches of {settings['batch']}, {settings['points']:,} points; medians of {settings['rounds']} rounds"
     )
     console.print(speed_table("Drawing", report))
     if report["not_run"]:
         console.print(f"Not run, for want of a CUDA GPU: {', '.join(report['not_run'])}.")
-    console.print(f"All rounds: {arguments.output}")
+    console.print(f"All rounds: {output}")
 
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, epilog="example: python benchmarks/gl.py --batch 256")
     add = parser.add_argument
     add("--device", type=int, metavar="N", help="EGL's device (default: the first)")
-    add("--sizes", type=count, nargs="+", default=[512, 224], metavar="N", help="pixels of a side (default 512 224)")
-    add("--points", type=count, default=100_000, metavar="N", help="of a picture (default 100000)")
-    add("--batch", type=count, default=128, metavar="N", help="pictures (default 128)")
+    add("--sizes", type=count, nargs="+", default=SIZES, metavar="N", help="pixels of a side (default 512 224)")
+    add("--points", type=count, default=POINTS, metavar="N", help="of a picture (default 100000)")
+    add("--batch", type=count, default=BATCH, metavar="N", help="pictures (default 128)")
     add("--rounds", type=count, default=5, metavar="N", help="interleaved rounds (default 5)")
-    add("--tries", type=count, default=3, metavar="N", help="tries a round; its best counts (default 3)")
+    add("--tries", type=count, default=TRIES, metavar="N", help="tries a round; its best counts (default 3)")
     add("--output", type=Path, default=Path(__file__).with_name("results") / "gl.json", metavar="FILE")
     add("--json", action="store_true", help="print the JSON and nothing else")
     return parser.parse_args()
 
 
-def run(arguments: argparse.Namespace) -> dict[str, Any]:
-    began, busy_before = datetime.now(UTC), os.getloadavg()[0]
-    try:
-        engine = gl.Engine(arguments.device)
-    except (ImportError, OSError) as error:
-        raise SystemExit(str(error)) from None
-    catalog = fdsl.search("fractaldb", categories=32)
+def measured(
+    catalog: fdsl.Catalog,
+    rounds: int,
+    original: bool = True,
+    engine: gl.Engine | None = None,
+    sizes: Sequence[int] = SIZES,
+    points: int = POINTS,
+    batch: int = BATCH,
+    tries: int = TRIES,
+) -> dict[str, Any]:
+    """Images/s of both engines and, where wanted and possible, of the original design; how unlike their pixels are."""
+    engine = engine or gl.Engine()
     record, unlike = Record(), dict[str, float]()
     with progress_bar() as progress:
         note = progress.add_task("checking", total=None)
-        contestants = list(all_contestants(catalog, engine, arguments, unlike))
-        progress.update(note, total=arguments.rounds * sum(contestant.tries for contestant in contestants))
-        for number in range(arguments.rounds):
+        contestants = list(engine_contestants(catalog, engine, sizes, points, batch, tries, unlike))
+        if original and cuda_is_there():
+            contestants += original_contestants(catalog, engine, sizes, points, batch, tries)
+        progress.update(note, total=rounds * sum(contestant.tries for contestant in contestants))
+        for number in range(rounds):
 
-            def step(label: str, say: str = f"round {number + 1} of {arguments.rounds}: ") -> None:
+            def step(label: str, say: str = f"round {number + 1} of {rounds}: ") -> None:
                 progress.update(note, description=say + label, advance=1)
 
             one_round(contestants, record, step)
-    ratios = [Ratio(name, "cpu" + name.removeprefix("gl"), "cpu") for name in unlike]
-    ratios += [
-        Ratio(name, original(size), "original") for size in arguments.sizes for name in unlike if fits(name, size)
-    ]
-    ran = record.images_per_s
-    return rounded_to_five_digits(
-        {
-            "benchmark": "gl",
-            "date": began.isoformat(timespec="seconds"),
-            "machine": machine() | {"renderer": engine.renderer, "load_average_before": busy_before},
-            "versions": versions(("fdsl", "numpy", "moderngl", "torch", "cuda-core"), {}),
-            "settings": {name: getattr(arguments, name) for name in ("points", "batch", "rounds", "tries")}
-            | {"catalog": catalog.digest, "threads": CORES},
-            "unlike_pixels": unlike,
-            "images_per_s": speeds(record),
-            "ratios": compared(record, ratios),
-            "not_run": [
-                name for size in arguments.sizes for name in (on_cuda(size), original(size)) if name not in ran
-            ],
-        }
-    )
+    ratios = [Ratio(f"gl {name}", f"cpu {name}", "cpu") for name in unlike]
+    wanted = []
+    for size in sizes if original else ():
+        known = f"gl {key('point', 'gray', size, points, 'stored')}"
+        ratios += [Ratio(each, original_name(size), "original") for each in (known, on_cuda(size))]
+        wanted += [on_cuda(size), original_name(size)]
+    return {
+        "renderer": engine.renderer,
+        "settings": {"catalog": catalog.digest, "points": points, "batch": batch, "rounds": rounds, "tries": tries},
+        "unlike_pixels": unlike,
+        "images_per_s": speeds(record),
+        "ratios": compared(record, ratios),
+        "not_run": [name for name in wanted if name not in record.images_per_s],
+    }
 
 
-def fits(name: str, size: int) -> bool:
-    return name.startswith("gl point-gray/") and f"/{size}/" in name and name.endswith("/stored")
+def key(draw: str, color: str, size: int, points: int, fit: str) -> str:
+    return f"{draw}-{color}/{size}/{points}/{fit}"
 
 
 def on_cuda(size: int) -> str:
     return f"gl, drawn into a CUDA tensor {size}"
 
 
-def original(size: int) -> str:
-    return f"{ORIGINAL} {size}"
+def original_name(size: int) -> str:
+    return f"original design: CUDA vertex buffer, EGL points, read back {size}"
 
 
-def all_contestants(
-    catalog: fdsl.Catalog, engine: gl.Engine, arguments: argparse.Namespace, unlike: dict[str, float]
+def engine_contestants(
+    catalog: fdsl.Catalog,
+    engine: gl.Engine,
+    sizes: Sequence[int],
+    points: int,
+    batch: int,
+    tries: int,
+    unlike: dict[str, float],
 ) -> Iterator[Contestant]:
     """Both engines side by side; fills in how unlike what they draw is."""
-    for size in arguments.sizes:
-        for draw, color in MODES:
-            for fit in FITS:
-                spec = fdsl.RenderSpec(size=size, points=arguments.points, draw=draw, color=color, fit=fit)
-                dataset = fdsl.Dataset(catalog, range(80, 1000), spec)
-                indices = np.arange(arguments.batch) * 997 % len(dataset)
-                name = f"{draw}-{color}/{size}/{arguments.points}/{fit}"
-                expected, drawn = (dataset.batch(indices, engine=each)[0] for each in (cpu.Engine(), engine))
-                unlike[f"gl {name}"] = float(np.mean(expected != drawn))
-                if unlike[f"gl {name}"] > MOST_UNLIKE:
-                    raise SystemExit(f"{name}: {unlike[f'gl {name}']:.2%} of the pixels differ")
-                for label, each in (("cpu", cpu.Engine(CORES)), ("gl", engine)):
-                    yield contestant(f"{label} {name}", batch_drawer(dataset, indices, each), arguments)
-        if cuda_is_there():
-            spec = fdsl.RenderSpec(size=size, points=arguments.points, draw="point", fit="stored")
-            dataset = fdsl.Dataset(catalog, range(80, 1000), spec)
-            indices = np.arange(arguments.batch) * 997 % len(dataset)
-            yield contestant(on_cuda(size), cuda_drawer(engine, dataset, indices), arguments)
-            yield contestant(original(size), original_drawer(engine, dataset, indices), arguments)
+    processor = cpu.Engine(CORES)
+    for size, (draw, color), fit in product(sizes, MODES, FITS):
+        dataset = dataset_of(catalog, size, points, draw=draw, color=color, fit=fit)
+        indices, name = indices_of(dataset, batch), key(draw, color, size, points, fit)
+        expected, drawn = (dataset.batch(indices, engine=each)[0] for each in (processor, engine))
+        unlike[name] = float(np.mean(expected != drawn))
+        if unlike[name] > MOST_UNLIKE:
+            raise SystemExit(f"{name}: {unlike[name]:.2%} of the pixels differ; expected {MOST_UNLIKE:.2%} at most")
+        for label, each in (("cpu", processor), ("gl", engine)):
+            yield contestant(f"{label} {name}", batch_drawer(dataset, indices, each), batch, tries)
 
 
-def contestant(name: str, work: Callable[[], object], arguments: argparse.Namespace) -> Contestant:
-    return Contestant(name, lambda: {name: arguments.batch / timed(work)}, arguments.tries)
+def original_contestants(
+    catalog: fdsl.Catalog, engine: gl.Engine, sizes: Sequence[int], points: int, batch: int, tries: int
+) -> Iterator[Contestant]:
+    for size in sizes:
+        dataset = dataset_of(catalog, size, points, draw="point", color="gray", fit="stored")
+        indices = indices_of(dataset, batch)
+        yield contestant(on_cuda(size), cuda_drawer(engine, dataset, indices), batch, tries)
+        yield contestant(original_name(size), original_drawer(engine, dataset, indices), batch, tries)
+
+
+def dataset_of(catalog: fdsl.Catalog, size: int, points: int, **spec: Any) -> fdsl.Dataset:
+    return fdsl.Dataset(catalog, range(80, 1000), fdsl.RenderSpec(size=size, points=points, **spec))
+
+
+def indices_of(dataset: fdsl.Dataset, batch: int) -> np.ndarray:
+    return np.arange(batch) * 997 % len(dataset)  # of all categories and variations
+
+
+def contestant(name: str, work: Callable[[], object], batch: int, tries: int) -> Contestant:
+    return Contestant(name, lambda: {name: batch / timed(work)}, tries)
 
 
 def batch_drawer(dataset: fdsl.Dataset, indices: np.ndarray, engine: cpu.Engine) -> Callable[[], object]:

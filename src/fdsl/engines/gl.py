@@ -40,7 +40,8 @@ from fdsl.primitives import (
 from fdsl.rendering import RenderSpec
 
 _LIBRARY = "libEGL.so.1"
-_VERSION = 450
+_VERSION = 450  # compute shaders and doubles (4.3), buffers that stay mapped (4.4) and need not be bound (4.5)
+_MOST_DEVICES = 16
 # What a part of a batch takes of the device for each of its buffers, unless one picture takes more: shaders reach 128
 # MiB everywhere.
 _PART_BYTES = 2**25
@@ -107,7 +108,7 @@ class Engine(cpu.Engine):
     made anew.
 
     Args:
-        device: which of EGL's devices, from 0 on; None is the first.
+        device: which of EGL's devices, from 0 on; None is the first that has OpenGL 4.5.
 
     Attributes:
         renderer: OpenGL's name of the device.
@@ -126,7 +127,7 @@ class Engine(cpu.Engine):
         if device is not None and (not isinstance(device, int) or isinstance(device, bool) or device < 0):
             raise ValueError(f"device is {device!r}; expected the number of an EGL device, from 0 on, or None")
         self._device = device
-        self._context = _create_context(device or 0)
+        self._context = _create_context(device)
         with self._context:
             self._functions = _load(_FUNCTIONS)
             self.renderer = str(self._context.info["GL_RENDERER"])
@@ -139,7 +140,7 @@ class Engine(cpu.Engine):
         self._closed = weakref.finalize(self, self._context.release)
 
     def __repr__(self) -> str:
-        return f"gl.Engine({self._device}), {self.renderer}"
+        return f"gl.Engine({self._device}) on {self.renderer}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Engine, (self._device,)
@@ -386,19 +387,23 @@ def _source(files: tuple[str, ...], defines: Mapping[str, str]) -> str:
     return "\n".join([f"#version {_VERSION} core", *lines, *texts])
 
 
-def _create_context(device: int) -> Any:
+def _create_context(device: int | None) -> Any:
     try:
         import moderngl
     except ImportError as error:
         raise ImportError("the gl engine needs moderngl, which is not installed; pip install 'fdsl[gl]'") from error
-    # EGL alone: it knows OpenGL's functions too.
-    settings: dict[str, Any] = {"backend": "egl", "device_index": device, "libgl": _LIBRARY, "libegl": _LIBRARY}
-    try:
-        context = moderngl.create_context(standalone=True, require=_VERSION, **settings)
-    except Exception as error:  # moderngl's are no more special
-        raise OSError(
-            f"EGL device {device} has no OpenGL 4.5: {error}; expected a GPU's driver, or Mesa's renderer of "
-            "apt install libegl1 libgl1-mesa-dri"
-        ) from error
-    with context:  # lets go of it: it was made this thread's
-        return context
+    errors: list[Exception] = []
+    for number in range(_MOST_DEVICES) if device is None else (device,):
+        # EGL alone: it knows OpenGL's functions too.
+        settings: dict[str, Any] = {"backend": "egl", "device_index": number, "libgl": _LIBRARY, "libegl": _LIBRARY}
+        try:
+            context = moderngl.create_context(standalone=True, require=_VERSION, **settings)
+        except Exception as error:  # moderngl's are no more special
+            errors.append(error)
+            continue
+        with context:  # lets go of it: it was made this thread's
+            return context
+    raise OSError(
+        f"EGL device {device or 0} has no OpenGL 4.5: {errors[0]}; expected a GPU's driver, or Mesa's renderer of "
+        "apt install libegl1 libgl1-mesa-dri"
+    ) from errors[0]

@@ -206,8 +206,7 @@ void gl_contours(const Records<ContourInstance>& instances, const SpecBytes& spe
 }
 
 void gl_bezier(const Vector<const int32_t>& control_points, const Vector<const int32_t>& curves, size_t weights,
-               const Records<BezierInstance>& instances, const SpecBytes& spec_bytes,
-               const RecordRows<GlBezier>& out) {
+               const Records<BezierInstance>& instances, const SpecBytes& spec_bytes, const RecordRows<GlBezier>& out) {
   const Spec& spec = spec_of(spec_bytes);
   const int most = most_control_points(weights);
   check(control_points.shape(0) == curves.shape(0) && most >= 2, "parameters do not fit together");

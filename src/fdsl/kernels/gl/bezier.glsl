@@ -10,7 +10,7 @@ shared ivec2 points[PIECES * MOST];
 int placed(int number, int axis, vec2 at) {
   precise float to = fma(records[number].matrix[2 * axis], at.x,
                          fma(records[number].matrix[2 * axis + 1], at.y, records[number].shift[axis]));
-  return int(held(to, 134217728.0));
+  return held_cell(to, 1 << 27);
 }
 
 void main() {

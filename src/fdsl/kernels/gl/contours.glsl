@@ -44,7 +44,7 @@ void step_on(inout Vertex v, float gain) {
 
 int placed(int number, int axis, float x, float y, float shift) {
   precise float at = fma(records[number].matrix[2 * axis], x, fma(records[number].matrix[2 * axis + 1], y, shift));
-  return int(held(at, 1048576.0));
+  return held_cell(at, 1 << 20);
 }
 
 bool outside(Picture it, ivec2 a, ivec2 b) {

@@ -4,6 +4,9 @@ float held(float at, float farthest) {
   return above < farthest ? above : farthest;
 }
 
+// The cell that it lies in, toward zero; bounded again, for a driver that takes a NaN for a number.
+int held_cell(float at, int farthest) { return clamp(int(held(at, float(farthest))), -farthest, farthest); }
+
 // Sine and cosine of an angle in turns of 2^-32: shared/elementary.h.
 dvec2 sine_cosine(uint turns) {
   uint quarter = turns + 0x20000000u >> 30;
