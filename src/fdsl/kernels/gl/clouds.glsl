@@ -4,7 +4,6 @@
 uniform int points, own;
 
 const int PARTNER_TRAJECTORIES = 64;
-const float FAR = uintBitsToFloat(0x7F800000u);  // infinity
 
 shared float low[3], high[3], lows[256 * 3], highs[256 * 3];
 shared double middle[3], sums[256 * 3];

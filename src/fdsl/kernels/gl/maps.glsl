@@ -4,6 +4,7 @@ layout(local_size_x = 256) in;
 
 const int DIMENSIONS = DRAWING == AFFINE ? 2 : 3;
 const int COEFFICIENTS = DIMENSIONS * (DIMENSIONS + 1), BURN_IN = 32;
+const float FAR = 3.4e38;  // no point within a box lies beyond
 
 shared int threshold[8], alias[8];
 shared float coefficient[COEFFICIENTS * 8];

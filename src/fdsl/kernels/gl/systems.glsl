@@ -8,7 +8,6 @@ uniform int points, whole, pad;
 shared float fit[5];  // box x0 x1 y0 y1, or extent low high and centre
 
 #if OWN_FIT
-const float FAR = uintBitsToFloat(0x7F800000u);  // infinity
 shared float low[256 * 2], high[256 * 2], sum[256 * 3];
 shared int inside[256];
 
