@@ -1,7 +1,7 @@
 """The gl engine: headless OpenGL compute shaders, on any vendor's GPU or on Mesa's software renderer.
 
 It draws what the cpu engine draws, into memory of the host, and differs from it in 0.1 % of the pixels at most: the
-numbers are the same, but a driver may round a division its own way. What asks for a catalog is worked out on the host
+arithmetic is the same, but a driver may round a division its own way. What asks for a catalog is worked out on the host
 (kernels/cpu/bind_gl.cpp); boxes, placement, points and pixels are the shaders' own (kernels/gl/).
 """
 
@@ -59,6 +59,11 @@ _SHADERS = {
     "bezier": ("elementary", "lines", "bezier"),
     "perlin": (),
 }
+_PROBE = """layout(local_size_x = 1) in;
+layout(std430, binding = 0) buffer Result { float result; };
+uniform float x, whole;
+void main() { precise float once = fma(x, x, whole); result = once; }
+"""
 _PIXELS = {"perlin": ("elementary", "perlin", "pixels")}
 
 # What moderngl does not give: buffers that stay mapped, fences, and a dispatch that lets go of the GIL.
@@ -132,6 +137,7 @@ class Engine(cpu.Engine):
             self._functions = _load(_FUNCTIONS)
             self.renderer = str(self._context.info["GL_RENDERER"])
             self._most_bytes = int(self._context.info["GL_MAX_SHADER_STORAGE_BLOCK_SIZE"])
+            self._fused = str(int(_is_fused(self._context)))
             self._slots = [_Slot(self._context, self._functions) for _ in range(2)]
             self._palette = self._context.buffer(reserve=4 * _ENTRIES)
             self._arrays = [self._context.buffer(reserve=4, dynamic=True) for _ in range(2)]
@@ -252,7 +258,7 @@ class Engine(cpu.Engine):
     def _run(self, files: tuple[str, ...], plan: _Plan, across: int, down: int) -> None:
         key = (*files, *plan.defines.values())
         if key not in self._shaders:
-            self._shaders[key] = self._context.compute_shader(_source(files, plan.defines))
+            self._shaders[key] = self._context.compute_shader(_source(files, {"FUSED": self._fused, **plan.defines}))
         shader = self._shaders[key]
         for name, value in plan.uniforms.items():
             if name in shader:
@@ -379,9 +385,23 @@ def _load(functions: Mapping[str, tuple[Any, ...]]) -> SimpleNamespace:
     return SimpleNamespace(**{name: ctypes.CFUNCTYPE(*types)(get(name.encode())) for name, types in functions.items()})
 
 
+def _is_fused(context: Any) -> bool:
+    """Whether the driver rounds a fused multiply-add once: with x = 1 + 2^-12, x x is 1 + 2^-11 and a bit too small."""
+    result = context.buffer(reserve=4)
+    result.bind_to_storage_buffer(0)
+    shader = context.compute_shader(f"#version {_VERSION} core\n{_PROBE}")
+    shader["x"].value, shader["whole"].value = 1 + 2.0**-12, -1 - 2.0**-11
+    shader.run()
+    context.memory_barrier()
+    fused = bool(np.frombuffer(result.read(), np.float32)[0] > 0)
+    shader.release()
+    result.release()
+    return fused
+
+
 def _source(files: tuple[str, ...], defines: Mapping[str, str]) -> str:
     folder = resources.files("fdsl") / "kernels" / "gl"
-    texts = [(folder / f"{name}.glsl").read_text(encoding="utf-8") for name in ("random", "pictures", *files)]
+    texts = [(folder / f"{name}.glsl").read_text(encoding="utf-8") for name in ("random", "fused", "pictures", *files)]
     nibbles = ", ".join(f"{word}u" for word in _core.LATTICE_NIBBLES)
     lines = [f"#define {name} {value}" for name, value in ({"LATTICE_NIBBLES": nibbles} | dict(defines)).items()]
     return "\n".join([f"#version {_VERSION} core", *lines, *texts])

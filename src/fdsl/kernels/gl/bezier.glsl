@@ -8,8 +8,8 @@ shared vec2 control[MOST];
 shared ivec2 points[PIECES * MOST];
 
 int placed(int number, int axis, vec2 at) {
-  precise float to = fma(records[number].matrix[2 * axis], at.x,
-                         fma(records[number].matrix[2 * axis + 1], at.y, records[number].shift[axis]));
+  precise float to = fused(records[number].matrix[2 * axis], at.x,
+                         fused(records[number].matrix[2 * axis + 1], at.y, records[number].shift[axis]));
   return held_cell(to, 1 << 27);
 }
 
@@ -29,7 +29,7 @@ void main() {
       precise vec2 at = vec2(0.0);
       for (int k = 0; k < count; ++k) {
         float weight = weights[records[number].weights + k * PIECES * count + i];
-        at = fma(vec2(weight), control[k], at);
+        at = vec2(fused(weight, control[k].x, at.x), fused(weight, control[k].y, at.y));
       }
       points[i] = ivec2(placed(number, 0, at), placed(number, 1, at));
     }

@@ -11,7 +11,8 @@ shared uint stamps[256];
 shared float matrix[9], shift[3];  // of a point less its part's `low`, to homogeneous cells
 
 // No NaN and nothing beyond 2^60 gets in.
-vec3 here() { return vec3(held(x, 1.152921504606847e18), held(y, 1.152921504606847e18), held(z, 1.152921504606847e18)); }
+const float MOST = 1.152921504606847e18;
+vec3 here() { return vec3(held(x, MOST), held(y, MOST), held(z, MOST)); }
 
 // What the centroid counts in: x -> (x - x) * y - 1, units of 2^-20.
 vec2 min_max() {
@@ -62,8 +63,7 @@ void find_centroid(uint first, int steps, int size) {
   for (int s = 0; s < steps; ++s) {
     step_on();
     precise vec3 above = here() - range.x;
-    precise vec3 fixed_point = fma(above, vec3(scale), vec3(-1048576.0));
-    block += ivec3(fixed_point);
+    for (int axis = 0; axis < 3; ++axis) block[axis] += int(fused(above[axis], scale, -1048576.0));
     if (s % 1024 == 1023 || s == steps - 1) {
       total += dvec3(block);
       block = ivec3(0);
@@ -127,7 +127,8 @@ void main() {
         precise vec3 at = here() - vec3(low[0], low[1], low[2]);
         precise float seen[3];
         for (int row = 0; row < 3; ++row)
-          seen[row] = fma(matrix[3 * row], at.x, fma(matrix[3 * row + 1], at.y, fma(matrix[3 * row + 2], at.z, shift[row])));
+          seen[row] = fused(matrix[3 * row], at.x,
+                            fused(matrix[3 * row + 1], at.y, fused(matrix[3 * row + 2], at.z, shift[row])));
         precise float inverse = 1.0 / seen[2];
         precise vec2 cell = vec2(seen[0] * inverse, seen[1] * inverse);
         if (cell.x >= float(it.u0) && cell.x < float(it.u1) && cell.y >= float(it.v0) && cell.y < float(it.v1))

@@ -28,22 +28,22 @@ float noise(uint word) {
   umulExtended(word, 10000u, place, low);
   precise float t = float(low >> 8) * 5.9604644775390625e-8;
   precise float cube = t * t * t;
-  precise float faded = cube * fma(t, fma(t, 6.0, -15.0), 10.0);
+  precise float faded = cube * fused(t, fused(t, 6.0, -15.0), 10.0);
   precise float before = slopes[place & 255u] * t, after = slopes[place + 1u & 255u] * (t - 1.0);
-  return fma(faded, after - before, before);
+  return fused(faded, after - before, before);
 }
 
 void step_on(inout Vertex v, float gain) {
   v.state_x = xorshift32(v.state_x);
   v.state_y = xorshift32(v.state_y);
-  precise float x = fma(v.minus_cosine, fma(gain, noise(v.state_x), v.bend), v.x);
-  precise float y = fma(v.minus_sine, fma(gain, noise(v.state_y), v.bend), v.y);
+  precise float x = fused(v.minus_cosine, fused(gain, noise(v.state_x), v.bend), v.x);
+  precise float y = fused(v.minus_sine, fused(gain, noise(v.state_y), v.bend), v.y);
   v.x = x;
   v.y = y;
 }
 
 int placed(int number, int axis, float x, float y, float shift) {
-  precise float at = fma(records[number].matrix[2 * axis], x, fma(records[number].matrix[2 * axis + 1], y, shift));
+  precise float at = fused(records[number].matrix[2 * axis], x, fused(records[number].matrix[2 * axis + 1], y, shift));
   return held_cell(at, 1 << 20);
 }
 

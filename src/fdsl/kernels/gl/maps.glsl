@@ -16,12 +16,12 @@ float x, y, z;
 // One coordinate of the map's image.
 float moved(int map, int axis) {
 #if DRAWING == AFFINE
-  precise float to = fma(coefficient[16 * axis + map], x,
-                         fma(coefficient[16 * axis + 8 + map], y, coefficient[32 + 8 * axis + map]));
+  precise float to = fused(coefficient[16 * axis + map], x,
+                         fused(coefficient[16 * axis + 8 + map], y, coefficient[32 + 8 * axis + map]));
 #else
-  precise float to = fma(coefficient[24 * axis + map], x,
-                         fma(coefficient[24 * axis + 8 + map], y,
-                             fma(coefficient[24 * axis + 16 + map], z, coefficient[72 + 8 * axis + map])));
+  precise float to = fused(coefficient[24 * axis + map], x,
+                         fused(coefficient[24 * axis + 8 + map], y,
+                             fused(coefficient[24 * axis + 16 + map], z, coefficient[72 + 8 * axis + map])));
 #endif
   return to;
 }

@@ -10,12 +10,12 @@ float corner(uint column, uint row, float x, float y) {
   h = (h ^ h >> 15) * 0xC2B2AE35u;
   uint which = h >> 29;
   precise float along = gradient_x(which + 6u) * y;
-  return fma(gradient_x(which), x, along);
+  return fused(gradient_x(which), x, along);
 }
 
 float fade(float t) {
   precise float cube = t * t * t;
-  precise float faded = cube * fma(t, fma(t, 6.0, -15.0), 10.0);
+  precise float faded = cube * fused(t, fused(t, 6.0, -15.0), 10.0);
   return faded;
 }
 
@@ -24,7 +24,8 @@ uint cell(int number, ivec2 at) {
   Picture it = records[number].picture;
   float column = float((at.x - it.column[1]) * it.column[0]) + 0.5, row = float((at.y - it.row[1]) * it.row[0]) + 0.5;
   Record r = records[number];
-  precise float x = fma(r.x[0], column, fma(r.x[1], row, r.x[2])), y = fma(r.y[0], column, fma(r.y[1], row, r.y[2]));
+  precise float x = fused(r.x[0], column, fused(r.x[1], row, r.x[2]));
+  precise float y = fused(r.y[0], column, fused(r.y[1], row, r.y[2]));
   x = held(x, 1048576.0);
   y = held(y, 1048576.0);
   float whole_x = floor(x), whole_y = floor(y);
@@ -36,8 +37,8 @@ uint cell(int number, ivec2 at) {
   float a = corner(left, top, x, y), b = corner(right, top, x1, y);
   float c = corner(left, bottom, x, y1), d = corner(right, bottom, x1, y1);
   float across = fade(x);
-  precise float upper = fma(across, b - a, a), lower = fma(across, d - c, c);
-  precise float value = fma(fade(y), lower - upper, upper);
-  precise float level = fma(value, 127.5 / 0.707106781, 128.0);
+  precise float upper = fused(across, b - a, a), lower = fused(across, d - c, c);
+  precise float value = fused(fade(y), lower - upper, upper);
+  precise float level = fused(value, 127.5 / 0.707106781, 128.0);
   return uint(clamp(level, 0.0, 255.0));
 }

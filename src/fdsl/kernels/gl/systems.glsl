@@ -11,8 +11,8 @@ shared float fit[5];  // box x0 x1 y0 y1, or extent low high and centre
 shared float low[256 * 2], high[256 * 2], sum[256 * 3];
 shared int inside[256];
 
-// The fit to the points within the probe's: what each trajectory finds, then a number an invocation, in the order of the
-// trajectories.
+// The fit to the points within the probe's: what each trajectory finds, then a number an invocation, in the order of
+// the trajectories.
 void own_fit(int steps) {
   vec2 least = vec2(FAR), most = vec2(-FAR);
   precise vec3 total = vec3(0.0);
