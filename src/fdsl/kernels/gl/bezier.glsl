@@ -9,7 +9,7 @@ shared ivec2 points[PIECES * MOST];
 
 int placed(int number, int axis, vec2 at) {
   precise float to = fused(records[number].matrix[2 * axis], at.x,
-                         fused(records[number].matrix[2 * axis + 1], at.y, records[number].shift[axis]));
+                           fused(records[number].matrix[2 * axis + 1], at.y, records[number].shift[axis]));
   return held_cell(to, 1 << 27);
 }
 

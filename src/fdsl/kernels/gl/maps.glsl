@@ -17,11 +17,11 @@ float x, y, z;
 float moved(int map, int axis) {
 #if DRAWING == AFFINE
   precise float to = fused(coefficient[16 * axis + map], x,
-                         fused(coefficient[16 * axis + 8 + map], y, coefficient[32 + 8 * axis + map]));
+                           fused(coefficient[16 * axis + 8 + map], y, coefficient[32 + 8 * axis + map]));
 #else
   precise float to = fused(coefficient[24 * axis + map], x,
-                         fused(coefficient[24 * axis + 8 + map], y,
-                             fused(coefficient[24 * axis + 16 + map], z, coefficient[72 + 8 * axis + map])));
+                           fused(coefficient[24 * axis + 8 + map], y,
+                                 fused(coefficient[24 * axis + 16 + map], z, coefficient[72 + 8 * axis + map])));
 #endif
   return to;
 }
