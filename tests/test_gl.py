@@ -119,6 +119,12 @@ def test_memory_that_does_not_fit_is_refused(engine: Any) -> None:
             engine.draw(drawing, dataset.spec, dataset.palette, 0, out)
 
 
+def test_a_shader_that_a_driver_refuses_is_named(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gl, "_source", lambda *_: "#version 450 core\nvoid main() { nothing(); }")
+    with pytest.raises(RuntimeError, match=r"^.* does not compile systems\.glsl: [^\n]*nothing[^\n]*$"):
+        pictures.dataset("fractaldb", "point").batch([0], engine=gl.Engine())
+
+
 def _instances() -> Any:
     from fdsl.primitives import Instances
 

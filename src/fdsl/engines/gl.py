@@ -170,7 +170,7 @@ class Engine(cpu.Engine):
 
         Raises:
             ValueError: `out` does not fit the batch, or the batch's points or lines do not fit a buffer.
-            RuntimeError: the engine is closed or of another process, or the device failed.
+            RuntimeError: the engine is closed or of another process, or the driver or the device failed.
         """
         if isinstance(drawing, Fields):  # Python's own work
             super().draw(drawing, spec, palette, seed, out)
@@ -258,7 +258,12 @@ class Engine(cpu.Engine):
     def _run(self, files: tuple[str, ...], plan: _Plan, across: int, down: int) -> None:
         key = (*files, *plan.defines.values())
         if key not in self._shaders:
-            self._shaders[key] = self._context.compute_shader(_source(files, {"FUSED": self._fused, **plan.defines}))
+            try:
+                source = _source(files, {"FUSED": self._fused, **plan.defines})
+                self._shaders[key] = self._context.compute_shader(source)
+            except Exception as error:  # moderngl's are no more special
+                reason = " ".join(str(error).split())
+                raise RuntimeError(f"{self.renderer} does not compile {files[-1]}.glsl: {reason}") from error
         shader = self._shaders[key]
         for name, value in plan.uniforms.items():
             if name in shader:

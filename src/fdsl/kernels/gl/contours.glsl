@@ -1,6 +1,6 @@
 // Radial contours: shared/contours.h and noise.h. An invocation owns the segments that begin at its vertices; it steps
 // both ends of each, line by line, and waits for none.
-// Bound by the noise of two vertices a segment; some four pixels of it are seen.
+// Bound on a processor by the noise, of two vertices a segment; on a GPU it has not been measured.
 
 layout(local_size_x = 256) in;
 

@@ -1,5 +1,5 @@
 // Points that Python has worked out: shared/given.h. Point i is point i / 256 of invocation i % 256.
-// Bound by reading them.
+// Bound by Python, which works them out.
 
 layout(local_size_x = 256) in;
 layout(std430, binding = 4) readonly buffer Coordinates { float coordinates[]; };

@@ -1,7 +1,7 @@
 // Random iteration of a system in the plane or in space: shared/affine_ifs.h, spatial_ifs.h and camera.h, in which
 // invocation j of a work group owns trajectory j of a picture.
 //
-// Bound by the atomics, one or none a point; what a cell holds already is read before, which spares most of them.
+// Bound on a processor by the steps; on a GPU it has not been measured.
 
 uniform int points, whole, pad;
 
