@@ -56,8 +56,10 @@ FDSL_INLINE void find_reach(const Block& block, Reach& reach, const float* coord
   if (dimensions == 2) return;
   block.each([&](int thread) {
     const WholeCoordinates whole(unordered(reach.low[0]), unordered(reach.high[0]));
+    FDSL_UNROLL_BY(1)
     for (int axis = 0; axis < 3; ++axis) {
       int64_t sum = 0;
+      FDSL_UNROLL_BY(1)
       for (int64_t i = thread; i < points; i += THREADS) sum += whole.of(coordinates[3 * i + axis]);
       atomic_add(&reach.sum[axis], sum);
     }
@@ -125,6 +127,7 @@ struct DrawnGiven {
     write_pieces(block, task, strip, out, [&](int row, int column) {
       const uint32_t* here = numbers + (row - strip.first + MARGIN) * stride + column + MARGIN;
       uint32_t entries = 0;
+      FDSL_UNROLL_BY(1)
       for (int k = 0; k < PIECE && column + k < size; ++k, ++here) {
         uint32_t most = *here;
         for_neighbours(neighbours, place.grid, [&](int down, int right) {
