@@ -16,7 +16,7 @@ from host_blocks import HostBlocks
 import fdsl
 from fdsl import Composition, Dataset, RenderSpec
 from fdsl.engines import cpu, cuda, cuda_plans
-from fdsl.engines.cuda_gpu import compile_kernels
+from fdsl.engines.cuda_gpu import KERNELS, compile_kernels
 from fdsl.engines.pixel_format import PixelFormat
 from fdsl.families import family_named
 from fdsl.indexing import numbers_at
@@ -25,6 +25,7 @@ from fdsl.primitives import Instances, Polylines
 DONE = ("fractaldb",)
 DONE += ("exfractaldb", "pcfractaldb")
 DONE += ("perlin", "rcdb", "visualatom", "bezier", "sparks", "sparks_in_space", "zigzags", "ripples")
+SOURCES = sorted(path.stem for path in (KERNELS / "cuda").glob("*.cu"))
 ARCHITECTURES = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 
 
@@ -33,15 +34,17 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> HostBlocks:
     return HostBlocks(tmp_path_factory.mktemp("blocks"))
 
 
-def draw(dataset: Any, engine: cuda.Engine, epoch: int = 2) -> Any:
-    places = np.arange(len(dataset))
-    categories, rows = np.divmod(places, len(dataset.instances))
-    full = np.full(len(places), epoch)
+def drawing_of(dataset: fdsl.Dataset, epoch: int = 2) -> Any:
+    """What its family draws of all its pictures."""
+    categories, rows = np.divmod(np.arange(len(dataset)), len(dataset.instances))
+    full = np.full(len(dataset), epoch)
     instances = Instances(categories, numbers_at(dataset.instances, rows), full, 0 * full, dataset.seed, dataset.fresh)
-    drawing = dataset._family.drawing(dataset.catalog, instances, dataset.spec)
-    out = engine.empty((len(places), dataset.spec.image_channels, dataset.spec.size, dataset.spec.size))
-    engine.draw(drawing, dataset.spec, dataset.palette, dataset.seed, out)
-    return out
+    return dataset._family.drawing(dataset.catalog, instances, dataset.spec)
+
+
+def draw(dataset: fdsl.Dataset, engine: cuda.Engine) -> torch.Tensor:
+    images: torch.Tensor = dataset.batch(range(len(dataset)), epoch=2, engine=engine)[0]
+    return images
 
 
 @pytest.mark.parametrize(("family", "name"), [case for case in pictures.CASES if case[0] in DONE])
@@ -77,6 +80,72 @@ def test_catalogs_that_are_gone_take_no_memory(blocks: HostBlocks, monkeypatch: 
         del dataset
         gc.collect()
     assert len(engine._resident) == 3
+
+
+# A batch of a family whose numbers, and at 700 pixels whose bits, take several strips.
+LARGE = {
+    "bits": RenderSpec(size=700, points=3_000, draw="patch"),
+    "numbers": RenderSpec(size=301, points=3_000, draw="patch", color="color"),
+    "stamps": RenderSpec(size=301, points=3_000, draw="patch_per_point", view=fdsl.RandomView(rotation=30)),
+    "density": RenderSpec(size=301, points=3_000, draw="point", color="density", view=fdsl.Crop(of=400)),
+}
+MOST_STRIPS = {"strips": 24, "outside": 2}
+
+
+def large(family: str, name: str) -> fdsl.Dataset:
+    return fdsl.Dataset(pictures.catalog(family), pictures.INSTANCES[family][:4], LARGE[name], seed=7)
+
+
+@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("family", ["fractaldb", "exfractaldb", "pcfractaldb"])
+def test_large_pictures_are_drawn_in_strips_or_outside_shared_memory(
+    family: str, name: str, blocks: HostBlocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = large(family, name)
+    places = [0, 5, 10, 15]
+    expected, _ = dataset.batch(places)
+    for where, most in MOST_STRIPS.items():
+        monkeypatch.setattr(cuda_plans, "_MOST_STRIPS", most)
+        monkeypatch.setattr(cuda, "_OUTSIDE_BYTES", 2_000_000)  # of five pictures, in several launches
+        strips = cuda_plans.strips_of(dataset.spec.size, name == "bits")
+        shared = where == "strips" or name == "bits"
+        assert (strips.count > 1, strips.outside_bytes == 0) == (shared, shared)
+        drawn, _ = dataset.batch(places, engine=cuda.Engine(blocks=blocks))
+        assert np.array_equal(drawn.numpy(), expected)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "float16", "bfloat16", "float32"])
+@pytest.mark.parametrize(
+    "name", ["point, odd size", "point, three channels", "color, patch", "density, patch, three channels"]
+)
+def test_pixels_are_what_the_format_makes_of_bytes(
+    name: str, dtype: str, channels_last: bool, blocks: HostBlocks
+) -> None:
+    dataset = pictures.dataset("fractaldb", name)
+    channels = dataset.spec.image_channels
+    normal = {} if dtype == "uint8" else {"mean": [0.4, 0.5, 0.6][:channels], "std": [0.2, 0.25, 0.3][:channels]}
+    pixels = PixelFormat(dtype, channels_last=channels_last, **normal)
+    expected, _ = dataset.batch(range(9))
+    drawn, _ = dataset.batch(range(9), engine=cuda.Engine(pixels=pixels, blocks=blocks))
+    assert drawn.is_contiguous(memory_format=torch.channels_last) or not channels_last or channels == 1
+    assert drawn.dtype == getattr(torch, dtype)
+    table = pixels.values(np.arange(256, dtype=np.uint8)[:, None].repeat(channels, 1))
+    bits = drawn.view(torch.uint8 if dtype == "uint8" else torch.int32 if dtype == "float32" else torch.int16).numpy()
+    for channel in range(channels):
+        assert np.array_equal(bits[:, channel].view(table.dtype), table[expected[:, channel], channel])
+
+
+@pytest.mark.parametrize("family", ["fractaldb", "exfractaldb", "pcfractaldb"])
+def test_what_is_prepared_draws_the_same_each_time(family: str, blocks: HostBlocks) -> None:
+    dataset, engine = pictures.dataset(family, "density"), cuda.Engine(blocks=blocks)
+    drawing = drawing_of(dataset)
+    prepared = engine.prepare(drawing, dataset.spec, dataset.palette, dataset.seed)
+    twice = [engine.empty((len(dataset), 1, 64, 64)) for _ in range(2)]
+    for out in twice:
+        prepared.draw(out)
+    assert torch.equal(*twice)
+    assert twice[0].any()
 
 
 @pytest.mark.parametrize("name", ["affine", "spatial"])
@@ -326,17 +395,16 @@ def test_records_of_lines_are_as_long_as_the_kernels_have_them(blocks: HostBlock
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("name", ["perlin", "contours", "bezier", "given", "fields", "compose"])
-def test_kernels_of_lines_compile_without_a_gpu(
+@pytest.mark.parametrize("name", SOURCES)
+def test_kernels_compile_without_a_gpu(
     name: str, architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FDSL_CACHE", str(tmp_path))
     assert compile_kernels(name, architecture).startswith(b"\x7fELF")
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
-def test_kernels_compile_without_a_gpu(architecture: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_compiled_comes_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FDSL_CACHE", str(tmp_path))
-    first = compile_kernels("affine", architecture)
-    assert first.startswith(b"\x7fELF")
-    assert compile_kernels("affine", architecture) == first  # from the cache
+    code = compile_kernels("fields", "sm_90")
+    monkeypatch.setattr("cuda.core.Program", None)
+    assert compile_kernels("fields", "sm_90") == code

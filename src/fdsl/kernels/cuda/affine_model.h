@@ -25,10 +25,7 @@ struct AffineModel {
     }
     FDSL_MEMBER void visit(const Trajectories& t) {
       if (!holds(t)) return;
-      box.x0 = t.x < box.x0 ? t.x : box.x0;
-      box.x1 = t.x > box.x1 ? t.x : box.x1;
-      box.y0 = t.y < box.y0 ? t.y : box.y0;
-      box.y1 = t.y > box.y1 ? t.y : box.y1;
+      box = {lesser(t.x, box.x0), greater(t.x, box.x1), lesser(t.y, box.y0), greater(t.y, box.y1)};
     }
   };
 

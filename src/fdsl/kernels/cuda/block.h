@@ -49,9 +49,11 @@ class Block {
 // What runs once in a while: compiled once, however many kernels of a source call it.
 #define FDSL_COLD static __device__ __noinline__
 #define FDSL_SIZE(name, ...)
-#define FDSL_KERNEL(name, Task)                                                                   \
-  extern "C" __global__ void __launch_bounds__(fdsl::THREADS) name(const void* task, void* out) { \
-    fdsl::name(fdsl::Block(), *static_cast<const fdsl::Task*>(task), out);                        \
+// FDSL_KERNEL(name, Task, blocks): a multiprocessor's registers hold so many blocks, where that is said.
+#define FDSL_KERNEL(name, Task, ...)                                                     \
+  extern "C" __global__ void __launch_bounds__(fdsl::THREADS __VA_OPT__(, ) __VA_ARGS__) \
+      name(const void* task, void* out) {                                                \
+    fdsl::name(fdsl::Block(), *static_cast<const fdsl::Task*>(task), out);               \
   }
 
 FDSL_INLINE void atomic_or(uint32_t* to, uint32_t bits) { atomicOr(to, bits); }
@@ -74,6 +76,9 @@ FDSL_INLINE uint32_t raised(float value) { return __float_as_uint(__fadd_rd(valu
 // Toward zero; what no int32 holds comes to an end of its range, and a NaN to zero.
 FDSL_INLINE int32_t truncated(float value) { return __float2int_rz(value); }
 FDSL_INLINE float rounded_down(float value) { return floorf(value); }
+// Of numbers, where no NaN is; which of two zeros, nobody knows.
+FDSL_INLINE float lesser(float a, float b) { return fminf(a, b); }
+FDSL_INLINE float greater(float a, float b) { return fmaxf(a, b); }
 template <int BYTES>
 FDSL_INLINE void copy_bytes(void* to, const void* from) {
   memcpy(to, from, BYTES);
@@ -117,7 +122,7 @@ class Block {
 #define FDSL_SIZE(name, ...) \
   extern "C" int size_of_##name() { return sizeof(__VA_ARGS__); }
 // Shared memory begins with anything, here with what is no sensible number.
-#define FDSL_KERNEL(name, Task)                                                                   \
+#define FDSL_KERNEL(name, Task, ...)                                                              \
   extern "C" void name(const void* task, void* out, int blocks, void* shared, int shared_bytes) { \
     for (int block = 0; block < blocks; ++block) {                                                \
       __builtin_memset(shared, 0xA5, shared_bytes);                                               \
@@ -146,6 +151,8 @@ FDSL_INLINE int32_t truncated(float value) {
   return value <= -0x1p31f ? INT32_MIN : value >= 0x1p31f ? INT32_MAX : static_cast<int32_t>(value);
 }
 FDSL_INLINE float rounded_down(float value) { return __builtin_floorf(value); }
+FDSL_INLINE float lesser(float a, float b) { return a < b ? a : b; }
+FDSL_INLINE float greater(float a, float b) { return a > b ? a : b; }
 template <int BYTES>
 FDSL_INLINE void copy_bytes(void* to, const void* from) {
   __builtin_memcpy(to, from, BYTES);

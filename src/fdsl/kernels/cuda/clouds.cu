@@ -74,13 +74,14 @@ FDSL_TABLE double UNVARIED[12] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 // Measures both parts of a cloud, and leaves their systems in `out`.
 FDSL_INLINE void measure_parts(const Block& block, const CloudsTask& task, const CloudInstance& it,
                                PlacingCloud& shared, PlacedCloud& out) {
+  FDSL_ROLLED
   for (int k = 0; k < parts_of(task); ++k) {
     const Share share(task, k);
     CloudPart& part = shared.parts[k];
     set_up(block, task, k == 0 ? it.category : partner_of(task.cloud(), it), UNVARIED, shared.working);
     Block::Local<SpatialTrajectories<Lane>> begun;
     block.each([&](int thread) {
-      load_record(out.part[k].system, shared.working.packed, thread);
+      copy_words(out.part[k].system, shared.working.packed, thread);
       if (thread >= 3) return;
       shared.low[thread] = INT32_MAX;
       shared.high[thread] = INT32_MIN;
@@ -97,8 +98,8 @@ FDSL_INLINE void measure_parts(const Block& block, const CloudsTask& task, const
         const Bounded p(t);
         FDSL_UNROLL
         for (int axis = 0; axis < 3; ++axis) {
-          low[axis] = p.at[axis] < low[axis] ? p.at[axis] : low[axis];
-          high[axis] = p.at[axis] > high[axis] ? p.at[axis] : high[axis];
+          low[axis] = lesser(p.at[axis], low[axis]);
+          high[axis] = greater(p.at[axis], high[axis]);
         }
       }
       if (share.steps(thread) == 0) return;
@@ -149,6 +150,7 @@ FDSL_INLINE void place_cloud_pictures(const Block& block, const CloudsTask& task
     const SpatialPlacement camera = place_camera(normalised, it.turn, 0, out.window.placement);
     CloudPlacement placements[2];
     place_cloud(cloud, shared.parts, parts_of(task), placements);
+    FDSL_ROLLED
     for (int k = 0; k < parts_of(task); ++k) {
       const CloudPlacement& p = placements[k];
       PlacedPart& part = out.part[k];
@@ -190,8 +192,9 @@ struct CloudDrawing {
 template <class Shared, class Use>
 FDSL_INLINE void each_part(const Block& block, const CloudsTask& task, const PlacedCloud& cloud, Shared& shared,
                            Use use) {
+  FDSL_ROLLED
   for (int k = 0; k < parts_of(task); ++k) {
-    block.each([&](int thread) { load_record(shared.part, cloud.part[k], thread); });
+    block.each([&](int thread) { copy_words(shared.part, cloud.part[k], thread); });
     block.each([&](int thread) {
       const Share share(task, k);
       if (share.steps(thread) > 0) use(share, thread, SpatialMaps<Lane>(shared.part.system));
@@ -260,7 +263,7 @@ FDSL_SIZE(clouds_task, fdsl::CloudsTask)
 FDSL_SIZE(placed_cloud, fdsl::PlacedCloud)
 FDSL_SIZE(placing_cloud, fdsl::PlacingCloud)
 FDSL_SIZE(cloud_drawing, fdsl::CloudDrawing)
-FDSL_KERNEL(place_cloud_pictures, CloudsTask)
-FDSL_KERNEL(draw_clouds_bits, CloudsTask)
+FDSL_KERNEL(place_cloud_pictures, CloudsTask, 5)
+FDSL_KERNEL(draw_clouds_bits, CloudsTask, 5)
 FDSL_KERNEL(draw_clouds_numbers, CloudsTask)
 FDSL_KERNEL(draw_clouds_numbers_outside, CloudsTask)

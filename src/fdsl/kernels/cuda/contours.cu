@@ -135,5 +135,5 @@ FDSL_INLINE void draw_contours_16(const Block& b, const ContoursTask& t, void* o
 
 FDSL_SIZE(contours_task, fdsl::ContoursTask)
 FDSL_SIZE(contours_shared, fdsl::ContoursShared)
-FDSL_KERNEL(draw_contours_4, ContoursTask)
+FDSL_KERNEL(draw_contours_4, ContoursTask, 4)
 FDSL_KERNEL(draw_contours_16, ContoursTask)

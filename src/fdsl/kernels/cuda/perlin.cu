@@ -2,8 +2,8 @@
 //
 // What bounds it: arithmetic, a hundred operations a pixel, of which six are conversions at a quarter of the rate.
 // Nothing is read but eight gradients in shared memory, each in a bank of its own, and a byte or two written.
-#include "cuda/canvas.h"
 #include "cuda/lane.h"
+#include "cuda/task.h"
 #include "shared/perlin.h"
 
 namespace fdsl {

@@ -43,58 +43,105 @@ FDSL_INLINE void clear(const Block& block, uint32_t* words, int count) {
 
 FDSL_INLINE void hit(uint32_t* bits, int32_t cell) { atomic_or(&bits[cell >> 5], 1u << (cell & 31)); }
 
-// The output of a plane of bits; `neighbours` of each hit cell are painted too.
-FDSL_INLINE void write_bits(const Block& block, const Task& task, const Strip& strip, const uint32_t* bits,
-                            const Grid& grid, uint32_t neighbours, void* out) {
-  const int words = grid.stride / 32;
-  write_strip(block, task, strip, out, [&](int row, int column) {
-    const uint32_t* here = bits + (row - strip.first + MARGIN) * words + column / 32;
-    const bool last = column / 32 + 1 == words;
-    const auto chunk = [&](int down, int right) {
-      const uint32_t* at = here - down * words;
-      return funnel(at[0], last ? 0u : at[1], MARGIN - right);
-    };
-    uint32_t painted = chunk(0, 0);
-    for_neighbours(neighbours, grid, [&](int down, int right) { painted |= chunk(down, right); });
-    return TwoValued{painted};
-  });
-}
+constexpr int CHUNK = 32;  // columns of a row of bits that one thread writes
 
-// Rows of the palette of a chunk's pixels by a plane of numbers: entry(the largest of a cell's own and of those that
-// paint it).
-template <class Entry>
-struct Numbers {
-  const uint32_t* here;  // of the chunk's first pixel
-  int last;              // column of the picture from there
-  uint32_t neighbours;
-  const Grid& grid;
-  Entry entry;
+// Elements that are written together.
+template <class Element>
+struct alignas(16) Elements {
+  static constexpr int COUNT = 16 / sizeof(Element);
+  Element element[COUNT];
 };
 
-template <class Element, class Entry>
-FDSL_INLINE void fill(Piece<Element>& piece, const Numbers<Entry>& numbers, int first, const uint32_t* values,
-                      int channels) {
-  uint32_t most[Piece<Element>::COUNT];
-  const auto at = [&](int k) { return first + k < numbers.last ? first + k : numbers.last; };
-  FDSL_UNROLL
-  for (int k = 0; k < piece.COUNT; ++k) most[k] = numbers.here[at(k)];
-  for_neighbours(numbers.neighbours, numbers.grid, [&](int down, int right) {
-    const uint32_t* other = numbers.here - down * numbers.grid.stride - right;
+// A drawn pixel's value for each bit that is set, else the ground's.
+template <class Element>
+FDSL_INLINE void fill(Elements<Element>& to, uint32_t bits, uint32_t ground, uint32_t drawn) {
+  if constexpr (sizeof(Element) == 1) {
+    const uint32_t grounds = ground * 0x01010101u, change = (ground ^ drawn) * 0x01010101u;
+    uint32_t words[4];
     FDSL_UNROLL
-    for (int k = 0; k < piece.COUNT; ++k) most[k] = other[at(k)] > most[k] ? other[at(k)] : most[k];
-  });
-  FDSL_UNROLL
-  for (int k = 0; k < piece.COUNT; ++k)
-    piece.element[k] = static_cast<Element>(values[numbers.entry(most[k]) * channels]);
+    for (int k = 0; k < 4; ++k)  // four bits to four bytes
+      words[k] = grounds ^ (((bits >> 4 * k & 15u) * 0x00204081u & 0x01010101u) * 255u & change);
+    copy_bytes<sizeof to>(&to, words);
+  } else {
+    FDSL_UNROLL
+    for (int k = 0; k < to.COUNT; ++k) to.element[k] = static_cast<Element>(bits >> k & 1u ? drawn : ground);
+  }
 }
 
-// Likewise of a plane of numbers.
+template <class Element>
+FDSL_INLINE void store_bits(Element* to, int step, int count, uint32_t bits, uint32_t ground, uint32_t drawn) {
+  constexpr int COUNT = Elements<Element>::COUNT;
+  FDSL_ROLLED
+  for (int first = 0; first < count; first += COUNT, to += COUNT * step, bits >>= COUNT % 32) {
+    if (step == 1 && count - first >= COUNT && reinterpret_cast<uintptr_t>(to) % 16 == 0) {
+      Elements<Element> elements;
+      fill(elements, bits, ground, drawn);
+      *reinterpret_cast<Elements<Element>*>(to) = elements;
+    } else {
+      FDSL_ROLLED
+      for (int k = 0; k < COUNT && first + k < count; ++k)
+        to[k * step] = static_cast<Element>(bits >> k & 1u ? drawn : ground);
+    }
+  }
+}
+
+// The output of a plane of bits; `neighbours` of each hit cell are painted too. Bound by the memory that it writes.
+FDSL_INLINE void write_bits(const Block& block, const Task& task, const Strip& strip, const uint32_t* bits,
+                            const Grid& grid, uint32_t neighbours, void* out) {
+  const int size = task.spec.size, channels = task.channels, chunks = (size + CHUNK - 1) / CHUNK;
+  const int words = grid.stride / 32;
+  const int64_t plane = static_cast<int64_t>(size) * size;
+  const int step = task.channels_last ? channels : 1;  // from one pixel of a channel to the next
+  block.each([&](int thread) {
+    FDSL_ROLLED
+    for (int i = thread; i < strip.rows * chunks; i += THREADS) {
+      const int row = i / chunks, word = i % chunks, column = word * CHUNK;
+      const uint32_t* const here = bits + (row + MARGIN) * words + word;
+      const bool last = word + 1 == words;
+      const auto chunk = [&](int down, int right) {
+        const uint32_t* at = here - down * words;
+        return funnel(at[0], last ? 0u : at[1], MARGIN - right);
+      };
+      uint32_t painted = chunk(0, 0);
+      for_neighbours(neighbours, grid, [&](int down, int right) { painted |= chunk(down, right); });
+      const int count = size - column < CHUNK ? size - column : CHUNK;
+      const int64_t first =
+          plane * channels * strip.picture + (static_cast<int64_t>(strip.first + row) * size + column) * step;
+      FDSL_ROLLED
+      for (int c = 0; c < channels; ++c) {
+        const int64_t at = first + (step == 1 ? plane * c : c);
+        const uint32_t ground = task.values[c], drawn = task.values[channels + c];
+        if (task.element_bytes == 1)
+          store_bits(static_cast<uint8_t*>(out) + at, step, count, painted, ground, drawn);
+        else if (task.element_bytes == 2)
+          store_bits(static_cast<uint16_t*>(out) + at, step, count, painted, ground, drawn);
+        else
+          store_bits(static_cast<uint32_t*>(out) + at, step, count, painted, ground, drawn);
+      }
+    }
+  });
+}
+
+// Likewise of a plane of numbers: entry(the largest of a cell's own and of those that paint it) is the row of the
+// palette.
 template <class Entry>
 FDSL_INLINE void write_numbers(const Block& block, const Task& task, const Strip& strip, const uint32_t* numbers,
                                const Grid& grid, uint32_t neighbours, void* out, Entry entry) {
-  write_strip(block, task, strip, out, [&](int row, int column) {
-    const uint32_t* here = numbers + (row - strip.first + MARGIN) * grid.stride + column + MARGIN;
-    return Numbers<Entry>{here, task.spec.size - 1 - column, neighbours, grid, entry};
+  write_pieces(block, task, strip, out, [=](int row, int column) {
+    const uint32_t* const here = numbers + (row - strip.first + MARGIN) * grid.stride + column + MARGIN;
+    const int last = task.spec.size - 1 - column;
+    uint32_t most[PIECE], word = 0;
+    FDSL_UNROLL
+    for (int k = 0; k < PIECE; ++k) most[k] = here[k < last ? k : last];
+    for_neighbours(neighbours, grid, [&](int down, int right) {
+      const uint32_t* const other = here - down * grid.stride - right;
+      FDSL_UNROLL
+      for (int k = 0; k < PIECE; ++k)
+        most[k] = other[k < last ? k : last] > most[k] ? other[k < last ? k : last] : most[k];
+    });
+    FDSL_UNROLL
+    for (int k = 0; k < PIECE; ++k) word |= static_cast<uint32_t>(entry(most[k])) << 8 * k;
+    return [word](int) { return word; };
   });
 }
 

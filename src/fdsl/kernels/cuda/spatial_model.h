@@ -25,8 +25,8 @@ struct SpatialModel {
       const float least = Lane::minimum(Lane::minimum(t.x, t.y), t.z);
       const float most = Lane::maximum(Lane::maximum(t.x, t.y), t.z);
       if (!(least >= bound_low && most <= bound_high)) return;
-      low = least < low ? least : low;
-      high = most > high ? most : high;
+      low = lesser(least, low);
+      high = greater(most, high);
       sum[0] += t.x;
       sum[1] += t.y;
       sum[2] += t.z;

@@ -38,82 +38,57 @@ struct Strip {
   }
 };
 
-constexpr int CHUNK = 32;  // columns of a row that one thread writes
-
-// Rows of the palette of a chunk's pixels, where the palette has two: a bit each.
-struct TwoValued {
-  uint32_t bits;
-};
-
-// Elements that are written together.
-template <class Element>
-struct alignas(16) Piece {
-  static constexpr int COUNT = 16 / sizeof(Element);
-  Element element[COUNT];
-};
+constexpr int PIECE = 4;  // pixels of a row that a thread writes at once
 
 template <class Element>
-FDSL_INLINE void fill(Piece<Element>& piece, const TwoValued& entry, int first, const uint32_t* values, int channels) {
-  const uint32_t bits = entry.bits >> first, ground = values[0], drawn = values[channels];
-  if constexpr (sizeof(Element) == 1) {
-    const uint32_t grounds = ground * 0x01010101u, change = (ground ^ drawn) * 0x01010101u;
-    uint32_t words[4];
+FDSL_INLINE void store_piece(Element* to, int step, int count, const uint32_t (&value)[PIECE]) {
+  struct alignas(PIECE * sizeof(Element)) Piece {
+    Element element[PIECE];
+  };
+  if (step == 1 && count == PIECE && reinterpret_cast<uintptr_t>(to) % sizeof(Piece) == 0) {
+    Piece piece;
     FDSL_UNROLL
-    for (int k = 0; k < 4; ++k)  // four bits to four bytes
-      words[k] = grounds ^ (((bits >> 4 * k & 15u) * 0x00204081u & 0x01010101u) * 255u & change);
-    copy_bytes<sizeof piece>(&piece, words);
+    for (int k = 0; k < PIECE; ++k) piece.element[k] = static_cast<Element>(value[k]);
+    *reinterpret_cast<Piece*>(to) = piece;
   } else {
     FDSL_UNROLL
-    for (int k = 0; k < piece.COUNT; ++k) piece.element[k] = static_cast<Element>(bits >> k & 1u ? drawn : ground);
+    for (int k = 0; k < PIECE; ++k)
+      if (k < count) to[k * step] = static_cast<Element>(value[k]);
   }
 }
 
-template <class Element, class Entry>
-FDSL_INLINE void fill(Piece<Element>& piece, const Entry& entry, int first, const uint32_t* values, int channels) {
-  FDSL_UNROLL
-  for (int k = 0; k < piece.COUNT; ++k) piece.element[k] = static_cast<Element>(values[entry(first + k) * channels]);
-}
-
-template <class Element, class Entries>
-FDSL_INLINE void write_strip(const Block& block, const Task& task, const Strip& strip, Element* out, Entries entries) {
-  const int size = task.spec.size, channels = task.channels, chunks = (size + CHUNK - 1) / CHUNK;
+// Writes a strip of the output: pieces(row, column) gives a word(channel), whose bytes are the rows of the palette that
+// the pixels from (row, column) on have there, of those past the picture's edge any row.
+template <class Pieces>
+FDSL_INLINE void write_pieces(const Block& block, const Task& task, const Strip& strip, void* out, Pieces pieces) {
+  const int size = task.spec.size, channels = task.channels, bytes = task.element_bytes;
+  const int across = (size + PIECE - 1) / PIECE;
   const int64_t plane = static_cast<int64_t>(size) * size;
   const int step = task.channels_last ? channels : 1;  // from one pixel of a channel to the next
-  out += plane * channels * strip.picture;
+  const uint32_t* const values = task.values;
   block.each([&](int thread) {
-    for (int i = thread; i < strip.rows * chunks; i += THREADS) {
-      const int row = strip.first + i / chunks, column = i % chunks * CHUNK;
-      const int count = size - column < CHUNK ? size - column : CHUNK;
-      const auto entry = entries(row, column);
+    FDSL_ROLLED
+    for (int i = thread; i < strip.rows * across; i += THREADS) {
+      const int row = strip.first + i / across, column = i % across * PIECE;
+      const int count = size - column < PIECE ? size - column : PIECE;
+      const auto word = pieces(row, column);
+      const int64_t first = plane * channels * strip.picture + (static_cast<int64_t>(row) * size + column) * step;
+      FDSL_ROLLED
       for (int c = 0; c < channels; ++c) {
-        Element* to = out + (step == 1 ? plane * c : c) + (static_cast<int64_t>(row) * size + column) * step;
-        for (int first = 0; first < count; first += Piece<Element>::COUNT, to += Piece<Element>::COUNT * step) {
-          Piece<Element> piece;
-          fill(piece, entry, first, task.values + c, channels);
-          if (step == 1 && count - first >= piece.COUNT && reinterpret_cast<uintptr_t>(to) % sizeof piece == 0) {
-            *reinterpret_cast<Piece<Element>*>(to) = piece;
-          } else {
-            FDSL_UNROLL
-            for (int k = 0; k < piece.COUNT; ++k)
-              if (first + k < count) to[k * step] = piece.element[k];
-          }
-        }
+        const int64_t at = first + (step == 1 ? plane * c : c);
+        const uint32_t entries = word(c);
+        uint32_t value[PIECE];
+        FDSL_UNROLL
+        for (int k = 0; k < PIECE; ++k) value[k] = values[(entries >> 8 * k & 255u) * channels + c];
+        if (bytes == 1)
+          store_piece(static_cast<uint8_t*>(out) + at, step, count, value);
+        else if (bytes == 2)
+          store_piece(static_cast<uint16_t*>(out) + at, step, count, value);
+        else
+          store_piece(static_cast<uint32_t*>(out) + at, step, count, value);
       }
     }
   });
-}
-
-// Writes a strip of the output, whatever its elements: entries(row, column) gives what `fill` takes, a TwoValued or an
-// entry(k), which gives the row of the palette that the pixel at (row, column + k) has, or any row where k is past the
-// picture's edge. Bound by the memory that it writes.
-template <class Entries>
-FDSL_INLINE void write_strip(const Block& block, const Task& task, const Strip& strip, void* out, Entries entries) {
-  if (task.element_bytes == 1)
-    write_strip(block, task, strip, static_cast<uint8_t*>(out), entries);
-  else if (task.element_bytes == 2)
-    write_strip(block, task, strip, static_cast<uint16_t*>(out), entries);
-  else
-    write_strip(block, task, strip, static_cast<uint32_t*>(out), entries);
 }
 
 }  // namespace fdsl

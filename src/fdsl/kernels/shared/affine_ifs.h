@@ -53,10 +53,12 @@ struct AffineInstance : Key {
 // Alias slots from probabilities that sum to about 1; the running sum is rounded to multiples of 2^-32.
 FDSL_INLINE void set_probability(MapPick& pick, const double* probability, int maps) {
   double total = 0.0;
+  FDSL_ROLLED
   for (int i = 0; i < maps; ++i) total += probability[i];
   int64_t weight[MAX_MAPS] = {};
   int64_t below = 0;
   double running = 0.0;
+  FDSL_ROLLED
   for (int i = 0; i < maps; ++i) {
     running += probability[i];
     double share = running / total;  // from 0 to 1, whatever a catalog that nobody read holds
@@ -91,6 +93,7 @@ FDSL_INLINE void set_probability(MapPick& pick, const double* probability, int m
 FDSL_INLINE void set_start(System& system, const double* probability, int maps) {
   int best = 0;
   float least = 3.4e38f;
+  FDSL_ROLLED
   for (int i = 0; i < maps; ++i) {
     const float a = system.coefficient[0][i], b = system.coefficient[1][i];
     const float c = system.coefficient[2][i], d = system.coefficient[3][i];

@@ -50,6 +50,7 @@ FDSL_INLINE double exponential(double x) {
   // log 2 in two parts, so that n times the first is exact.
   const double r = (x - n * 0.693147180369123816490) - n * 1.90821492927058770002e-10;
   double sum = 1.0;
+  FDSL_ROLLED
   for (int k = 14; k > 0; --k) sum = 1.0 + sum * r / k;
   union {
     uint64_t bits;

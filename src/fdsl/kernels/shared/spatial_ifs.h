@@ -68,6 +68,7 @@ FDSL_INLINE float determinant2(float a, float b, float c, float d) { return fuse
 FDSL_INLINE void set_start(SpatialSystem& system, const double* probability, int maps) {
   int best = 0;
   float least = 3.4e38f;
+  FDSL_ROLLED
   for (int i = 0; i < maps; ++i) {
     float norm = 0.0f;
     for (int k = 8; k >= 0; --k) norm = fused(system.coefficient[k][i], system.coefficient[k][i], norm);
