@@ -389,6 +389,22 @@ def test_an_output_that_does_not_fit_is_an_error(blocks: HostBlocks) -> None:
             dataset.batch([0], engine=engine, out=out)
     with pytest.raises(ValueError, match="expected"):
         dataset.batch([0], engine=engine, out=torch.empty((2, 1, 64, 64), dtype=torch.float16))
+    with pytest.raises(ValueError, match="out is ndarray; expected a tensor on cpu"):
+        dataset.batch([0], engine=engine, out=np.empty((1, 1, 64, 64), np.uint8))
+
+
+@pytest.mark.parametrize("family", ["fractaldb", "perlin", "rcdb", "bezier", "sparks", "zigzags", "ripples"])
+def test_a_batch_of_nothing_is_empty(family: str, blocks: HostBlocks) -> None:
+    dataset = Dataset(pictures.catalog(family), 3, RenderSpec(size=16))
+    images, labels = dataset.batch([], engine=cuda.Engine(blocks=blocks))
+    assert (images.shape, labels.shape) == ((0, 1, 16, 16), (0,))
+
+
+def test_a_composed_batch_of_nothing_is_empty(blocks: HostBlocks) -> None:
+    dataset = Dataset(pictures.catalog("perlin"), 3, RenderSpec(size=16), labels=LABELS)
+    images, labels = dataset.batch([], engine=cuda.Engine(blocks=blocks))
+    assert images.shape == (0, 1, 16, 16)
+    assert labels == []
 
 
 def test_records_of_lines_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:

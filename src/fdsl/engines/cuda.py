@@ -139,6 +139,8 @@ class Engine:
 
     def _format_of(self, out: torch.Tensor, shape: tuple[int, ...]) -> PixelFormat:
         """How pixels are written into that tensor."""
+        if not isinstance(out, torch.Tensor):
+            raise ValueError(f"out is {type(out).__name__}; expected a tensor on {self._blocks.device}")
         last = not out.is_contiguous()
         fits = out.shape == shape and not (last and not out.permute(0, 2, 3, 1).is_contiguous())
         if fits and out.device == self._blocks.device:

@@ -89,6 +89,12 @@ template <int BYTES>
 FDSL_INLINE void copy_bytes(void* to, const void* from) {
   memcpy(to, from, BYTES);
 }
+// The threads of a block copy a word each: where one copies a record with a base, it does so byte by byte.
+template <class T>
+FDSL_INLINE void copy_words(T& to, const T& from, int thread) {
+  for (int i = thread; i < static_cast<int>(sizeof(T) / 4); i += THREADS)
+    reinterpret_cast<uint32_t*>(&to)[i] = reinterpret_cast<const uint32_t*>(&from)[i];
+}
 
 #else
 
@@ -157,6 +163,10 @@ FDSL_INLINE float greater(float a, float b) { return a > b ? a : b; }
 template <int BYTES>
 FDSL_INLINE void copy_bytes(void* to, const void* from) {
   __builtin_memcpy(to, from, BYTES);
+}
+template <class T>
+FDSL_INLINE void copy_words(T& to, const T& from, int thread) {
+  if (thread == 0) to = from;
 }
 
 #endif

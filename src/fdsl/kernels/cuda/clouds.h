@@ -83,7 +83,7 @@ FDSL_INLINE void measure_parts(const Block& block, const CloudsTask& task, const
     set_up(block, task, k == 0 ? it.category : partner_of(task.cloud(), it), UNVARIED, shared.working);
     Block::Local<SpatialTrajectories<Lane>> begun;
     block.each([&](int thread) {
-      load_record(out.part[k].system, shared.working.packed, thread);
+      copy_words(out.part[k].system, shared.working.packed, thread);
       if (thread >= 3) return;
       shared.low[thread] = INT32_MAX;
       shared.high[thread] = INT32_MIN;
@@ -159,7 +159,7 @@ FDSL_INLINE void each_part(const Block& block, const CloudsTask& task, const Pla
                            Use use) {
   FDSL_ROLLED
   for (int k = 0; k < parts_of(task); ++k) {
-    block.each([&](int thread) { load_record(shared.part, cloud.part[k], thread); });
+    block.each([&](int thread) { copy_words(shared.part, cloud.part[k], thread); });
     block.each([&](int thread) {
       const Share share(task, k);
       if (share.steps(thread) > 0) use(share, thread, SpatialMaps<Lane>(shared.part.system));

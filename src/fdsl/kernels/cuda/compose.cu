@@ -2,7 +2,7 @@
 // front one on, that covers it; and what is seen of each object, on the way.
 //
 // What bounds it: the memory that it writes, a byte a pixel for each object's mask before all else.
-#include "cuda/canvas.h"
+#include "cuda/task.h"
 #include "shared/composition.h"
 
 namespace fdsl {

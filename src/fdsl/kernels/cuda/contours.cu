@@ -1,15 +1,16 @@
 // Radial contours: thread j owns the vertices j, j + 256, ... of a picture, and the segments that begin there. All
 // step, then all draw the line in its one value, by plain stores; so line by line.
 //
-// What bounds it, of a segment: some 120 operations for its vertex (60 for the noise of two axes, 30 for the pixel, the
-// rest for what the two barriers and the index cost), and 40 for the line and ten for each of its pixels, four on
-// average; the noise reads shared memory four times with three or four lanes to a bank, and so do the pixels' stores.
+// What bounds it: 75 operations for a vertex (two thirds for the noise of two axes, the rest for its pixel), some 60 to
+// begin a segment, and nine for each of its pixels, four on average. The noise reads shared memory four times with
+// three or four lanes to a bank, and the pixels' stores meet likewise: some 30 passes for a warp's segments, beside 45
+// cycles of the four schedulers.
 //
 // Where the bytes lie: in shared memory, beside eight bytes for each vertex, which takes two strips for 224 px and
-// seven for 512 px. Each strip steps all vertices again, at about the cost of drawing them once. In the memory outside,
-// no vertex steps twice, but every byte stored there takes a sector of 32 of the L2 cache: for 60,000 segments of four
-// pixels 7.7 MB a picture, at some TB/s more than seven strips of stepping cost; from nine strips on it is the other
-// way round, and the canvas lies outside.
+// seven for 512 px, each of which steps all vertices again. In the memory outside, no vertex steps twice, but a byte
+// stored takes a sector of 32 of the L2 cache: 7.7 MB for 60,000 segments of four pixels. At 5 TB/s that is 1.5 us of
+// the GPU, as long as 17,000 lanes at 1.7 GHz take to step the vertices eight times: so beyond eight strips it lies
+// there.
 //
 // A vertex begins with three sines in double, which GPUs for graphics work out 32 or 64 times more slowly.
 #include "cuda/canvas.h"
@@ -35,10 +36,10 @@ struct ContoursShared {
   uint8_t shade[THREADS];              // of the lines to come
   alignas(8) PixelPosition vertex[1];  // as many as `most`; the canvas follows
 
-  FDSL_MEMBER void begin(const ContoursTask& task, int picture) {
-    it = task.record<ContourInstance>(picture);
+  // No number of a catalog that nobody read may lead out of the vertices.
+  FDSL_MEMBER void clamp(int most) {
     const auto clamped = [](int32_t n, int32_t low, int32_t high) { return n < low ? low : n > high ? high : n; };
-    it.vertices = clamped(it.vertices, 1, task.most);
+    it.vertices = clamped(it.vertices, 1, most);
     it.lines = clamped(it.lines, 0, MAX_LINES);
     it.breaks = clamped(it.breaks, 0, MAX_BREAKS);
   }
@@ -62,11 +63,13 @@ FDSL_INLINE void draw_contours(const Block& block, const ContoursTask& task, voi
   const Strip strip(block, task);
   uint8_t* const cells = clear_canvas(block, task, strip, shared.vertex + task.most);
   block.each([&](int thread) {
-    if (thread == 0) {
-      shared.begin(task, strip.picture);
-      place(shared, spec, shared.it.centre[0], shared.it.centre[1]);
-    }
+    copy_words(shared.it, task.record<ContourInstance>(strip.picture), thread);
     shared.slopes[thread] = LATTICE_SLOPES.slope[thread];
+  });
+  block.each([&](int thread) {
+    if (thread > 0) return;
+    shared.clamp(task.most);
+    place(shared, spec, shared.it.centre[0], shared.it.centre[1]);
   });
   const ContourInstance& it = shared.it;
   const int vertices = it.vertices, lines = it.lines;
@@ -132,5 +135,5 @@ FDSL_INLINE void draw_contours_16(const Block& b, const ContoursTask& t, void* o
 
 FDSL_SIZE(contours_task, fdsl::ContoursTask)
 FDSL_SIZE(contours_shared, fdsl::ContoursShared)
-FDSL_KERNEL(draw_contours_4, ContoursTask)
+FDSL_KERNEL(draw_contours_4, ContoursTask, 4)
 FDSL_KERNEL(draw_contours_16, ContoursTask)

@@ -1,5 +1,5 @@
 // Fields, whose levels Python has worked out: from rows of the palette to the output. Bound by Python; here, by memory.
-#include "cuda/canvas.h"
+#include "cuda/task.h"
 
 namespace fdsl {
 

@@ -3,7 +3,6 @@
 //
 // What bounds it: Python. Here, arithmetic in double, some ten operations a point and strip, which GPUs for graphics do
 // 32 or 64 times more slowly than others; cells are numbers of four bytes, in shared memory or outside, whichever.
-#include "cuda/canvas.h"
 #include "cuda/lane.h"
 #include "cuda/planes.h"
 #include "shared/given.h"
@@ -56,8 +55,10 @@ FDSL_INLINE void find_reach(const Block& block, Reach& reach, const float* coord
   if (dimensions == 2) return;
   block.each([&](int thread) {
     const WholeCoordinates whole(unordered(reach.low[0]), unordered(reach.high[0]));
+    FDSL_ROLLED
     for (int axis = 0; axis < 3; ++axis) {
       int64_t sum = 0;
+      FDSL_ROLLED
       for (int64_t i = thread; i < points; i += THREADS) sum += whole.of(coordinates[3 * i + axis]);
       atomic_add(&reach.sum[axis], sum);
     }
@@ -116,26 +117,6 @@ struct DrawnGiven {
     });
     return numbers;
   }
-
-  // Rows of the palette: entry(number) of the largest number of a cell's own and of those that paint it.
-  template <class Entry>
-  FDSL_MEMBER void end(const Block& block, const Task& task, const Strip& strip, const uint32_t* numbers,
-                       uint32_t neighbours, void* out, Entry entry) {
-    const int size = task.spec.size, stride = number_stride(size);
-    write_pieces(block, task, strip, out, [&](int row, int column) {
-      const uint32_t* here = numbers + (row - strip.first + MARGIN) * stride + column + MARGIN;
-      uint32_t entries = 0;
-      for (int k = 0; k < PIECE && column + k < size; ++k, ++here) {
-        uint32_t most = *here;
-        for_neighbours(neighbours, place.grid, [&](int down, int right) {
-          const uint32_t other = here[-down * stride - right];
-          most = other > most ? other : most;
-        });
-        entries |= entry(most) << 8 * k;
-      }
-      return [=](int) { return entries; };
-    });
-  }
 };
 
 FDSL_INLINE void draw_points(const Block& block, const GivenTask& task, void* out) {
@@ -178,8 +159,8 @@ FDSL_INLINE void draw_points(const Block& block, const GivenTask& task, void* ou
         atomic_max(&numbers[cell], point + 1);
     }
   });
-  shared.end(block, task, strip, numbers, spec.draw == DRAW_PATCH ? it.neighbours : 0, out,
-             NumberEntry{spec.color, stamped});
+  write_numbers(block, task, strip, numbers, shared.place.grid, spec.draw == DRAW_PATCH ? it.neighbours : 0, out,
+                NumberEntry{spec.color, stamped});
 }
 
 // A number is 1 + that of the last line to reach a cell; a thread draws to a row of vertices from those before.
@@ -223,7 +204,7 @@ FDSL_INLINE void draw_polylines(const Block& block, const GivenTask& task, void*
     }
   });
   const bool color = spec.color == COLOR_COLOR;
-  shared.end(block, task, strip, numbers, 0, out, [color](uint32_t number) -> uint32_t {
+  write_numbers(block, task, strip, numbers, shared.place.grid, 0, out, [color](uint32_t number) -> uint32_t {
     return color && number ? 1 + (number - 1) * static_cast<uint32_t>(LINE_HUES) % HUES : number > 0;
   });
 }

@@ -162,20 +162,12 @@ FDSL_INLINE uint32_t* plane_of(const Block& block, const Task& task, Shared& sha
   return MEMORY == SHARED ? shared.plane : task.scratch + static_cast<int64_t>(block.number()) * words;
 }
 
-// Copies a record of whole words, a word to a thread.
-template <class Record>
-FDSL_INLINE void load_record(Record& to, const Record& from, int thread) {
-  static_assert(sizeof(Record) % 4 == 0 && sizeof(Record) / 4 <= THREADS);
-  if (thread < static_cast<int>(sizeof(Record) / 4))
-    copy_bytes<4>(reinterpret_cast<uint32_t*>(&to) + thread, reinterpret_cast<const uint32_t*>(&from) + thread);
-}
-
 template <class Model>
 FDSL_INLINE void load_placed(const Block& block, const Task& task, const Strip& strip, Drawing<Model>& shared,
                              int stride) {
   block.each([&](int thread) {
     const auto& placed = static_cast<const PlacedPicture<typename Model::Packed>*>(task.places)[strip.picture];
-    load_record(shared.system, placed.system, thread);
+    copy_words(shared.system, placed.system, thread);
     if (thread == THREADS - 1)
       shared.place =
           Place(placed.window, task.record<typename Model::Instance>(strip.picture), strip, task.spec.size, stride);

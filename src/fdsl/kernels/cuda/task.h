@@ -73,6 +73,7 @@ FDSL_INLINE void write_pieces(const Block& block, const Task& task, const Strip&
       const int count = size - column < PIECE ? size - column : PIECE;
       const auto word = pieces(row, column);
       const int64_t first = plane * channels * strip.picture + (static_cast<int64_t>(row) * size + column) * step;
+      FDSL_ROLLED
       for (int c = 0; c < channels; ++c) {
         const int64_t at = first + (step == 1 ? plane * c : c);
         const uint32_t entries = word(c);

@@ -51,6 +51,7 @@ FDSL_INLINE void draw_line(int32_t x0, int32_t y0, int32_t x1, int32_t y1, const
   } else {
     first = 0;
   }
+  FDSL_ROLLED
   for (int32_t i = first; i <= last; ++i) {
     const int32_t px = line.x + line.sign_x * (line.steep ? across : i);
     const int32_t py = line.y + line.sign_y * (line.steep ? i : across);
