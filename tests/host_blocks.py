@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ FLAGS = ["-std=c++20", "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", 
 
 class HostBlocks:
     """What `fdsl.engines.cuda_gpu.Gpu` is to the cuda engine, without a GPU."""
+
+    device = torch.device("cpu")
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -45,3 +48,8 @@ class HostBlocks:
 
     def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
         to.copy_(torch.from_numpy(data.copy()))
+
+    def resident(self, data: NDArray[np.uint8]) -> Callable[[], int]:
+        there = self.empty(len(data))
+        self.upload(data, there)
+        return there.data_ptr

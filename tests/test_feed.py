@@ -159,7 +159,7 @@ def test_a_loader_follows_the_same_batches(dataset: Dataset) -> None:
     [
         ({}, "batch_size"),
         ({"batch_size": 4, "ahead": 0}, "ahead is 0"),
-        ({"batch_size": 4, "device": "meta"}, "expected 'cpu' or 'cuda'"),
+        ({"batch_size": 4, "device": "meta"}, "device is 'meta'; expected 'auto'"),
     ],
 )
 def test_bad_arguments_are_named(arguments: dict[str, object], message: str, dataset: Dataset) -> None:

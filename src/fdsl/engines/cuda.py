@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +39,13 @@ class Blocks(Protocol):
 
     def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
         """Copies bytes there."""
+
+    def resident(self, data: NDArray[np.uint8]) -> Callable[[], int]:
+        """Bytes that stay there, for any stream: a call gives their address to the current one."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where they run."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,7 @@ class Engine:
     Raises:
         ImportError: torch, cuda-core or CCCL is not installed.
         RuntimeError: there is no such GPU, or it is too old.
+        torch.OutOfMemoryError: when something is drawn that it has no room for; the message says what to do.
 
     >>> engine = Engine("cuda", PixelFormat("bfloat16", mean=0.5, std=0.5))
     >>> images, labels = dataset.batch(range(256), engine=engine)
@@ -86,7 +96,13 @@ class Engine:
     def __init__(self, device: str = "cuda", pixels: PixelFormat | None = None, blocks: Blocks | None = None) -> None:
         self.pixels = pixels or PixelFormat()
         self._blocks = blocks or Gpu(device)
-        self._resident: dict[int, tuple[NDArray[Any], torch.Tensor]] = {}
+        self._resident: dict[int, tuple[NDArray[Any], Callable[[], int]]] = {}
+        self._lock = Lock()  # threads may share an engine, each with a stream of its own
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self._blocks.device
 
     def empty(self, shape: tuple[int, int, int, int]) -> torch.Tensor:
         """An uninitialised batch that `draw` takes, of `shape` (B, channels, size, size)."""
@@ -155,11 +171,9 @@ class Engine:
 
     def _address(self, array: NDArray[Any]) -> int:
         """Where a catalog's array lies on the GPU; uploaded when it is first asked for."""
-        found = self._resident.get(id(array))
-        if found is None:
-            data = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
-            there = self._blocks.empty(len(data))
-            self._blocks.upload(data, there)
-            found = self._resident[id(array)] = array, there  # the array is kept, so that its id stays its own
-        address: int = found[1].data_ptr()
-        return address
+        with self._lock:
+            found = self._resident.get(id(array))
+            if found is None:
+                there = self._blocks.resident(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
+                found = self._resident[id(array)] = array, there  # the array is kept, so that its id stays its own
+        return found[1]()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -37,17 +38,11 @@ def compile_kernels(name: str, architecture: str) -> bytes:
     >>> compile_kernels("affine", "sm_90")[:4]
     b'\\x7fELF'
     """
-    try:
-        from cuda.core import Program, ProgramOptions
-        from cuda.core.utils import FileStreamProgramCache, make_program_cache_key
-        from cuda.pathfinder import find_nvidia_header_directory
-    except ImportError as error:
-        raise ImportError(
-            f"the cuda engine needs {error.name}, which is not installed; pip install 'fdsl[cuda]'"
-        ) from error
-    headers = find_nvidia_header_directory("cccl")
-    if headers is None:
-        raise ImportError("the cuda engine needs nvidia-cuda-cccl, which is not installed; pip install 'fdsl[cuda]'")
+    headers = _compiler()
+
+    from cuda.core import Program, ProgramOptions
+    from cuda.core.utils import FileStreamProgramCache, make_program_cache_key
+
     source = (KERNELS / "cuda" / f"{name}.cu").read_text()
     # Every product and sum is rounded by itself, as on the cpu.
     options = ProgramOptions(
@@ -68,6 +63,22 @@ def compile_kernels(name: str, architecture: str) -> bytes:
             code = Program(source, "c++", options).compile("cubin").code
             cached[key] = code
     return bytes(code)
+
+
+@cache
+def _compiler() -> str:
+    """The folder of CCCL's headers; an ImportError where they, or what compiles, are not installed."""
+    try:
+        import cuda.core.utils  # noqa: F401
+        from cuda.pathfinder import find_nvidia_header_directory
+    except ImportError as error:
+        raise ImportError(
+            "the cuda engine needs cuda-core, which is not installed; pip install 'fdsl[cuda]'"
+        ) from error
+    headers: str | None = find_nvidia_header_directory("cccl")
+    if headers is None:
+        raise ImportError("the cuda engine needs nvidia-cuda-cccl, which is not installed; pip install 'fdsl[cuda]'")
+    return headers
 
 
 @cache
@@ -95,6 +106,7 @@ class Gpu:
         index = torch.cuda.current_device() if self.device.index is None else self.device.index
         self.device = torch.device("cuda", index)
         self._kernels: dict[str, Any] = {}
+        _compiler()  # whose absence is said now, and not when the first batch is drawn
 
     @cached_property
     def _architecture(self) -> str:
@@ -105,9 +117,10 @@ class Gpu:
         from cuda.core import Device, ObjectCode
 
         if name not in self._kernels:
-            Device(self.device.index).set_current()
-            module = ObjectCode.from_cubin(compile_kernels(source, self._architecture), name=source)
-            self._kernels[name] = module.get_kernel(name)
+            with torch.cuda.device(self.device):  # which is then again the caller's
+                Device(self.device.index).set_current()
+                module = ObjectCode.from_cubin(compile_kernels(source, self._architecture), name=source)
+                self._kernels[name] = module.get_kernel(name)
         return self._kernels[name]
 
     def launch(self, kernel: Any, blocks: int, shared_bytes: int, task: int, out: int) -> None:
@@ -115,14 +128,43 @@ class Gpu:
         from cuda.core import LaunchConfig, launch
 
         config = LaunchConfig(grid=blocks, block=THREADS, shmem_size=shared_bytes)
-        launch(torch.cuda.current_stream(self.device), config, kernel, np.uint64(task), np.uint64(out))
+        with torch.cuda.device(self.device):
+            launch(torch.cuda.current_stream(), config, kernel, np.uint64(task), np.uint64(out))
 
     def empty(self, count: int) -> torch.Tensor:
-        """So many bytes, at an address that is a multiple of 256; uint8 (count,)."""
-        return torch.empty(count, dtype=torch.uint8, device=self.device)
+        """So many bytes, at an address that is a multiple of 256; uint8 (count,).
+
+        Raises:
+            torch.OutOfMemoryError: there is no room for them.
+        """
+        try:
+            return torch.empty(count, dtype=torch.uint8, device=self.device)
+        except torch.OutOfMemoryError:
+            free, total = (size >> 20 for size in torch.cuda.mem_get_info(self.device))
+            raise torch.OutOfMemoryError(
+                f"{self.device} has {free:,} of {total:,} MiB free, and {-(-count >> 20):,} more are needed to draw; "
+                "expected a smaller batch"
+            ) from None
 
     def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
         """Copies bytes to the GPU in the order of the stream, through pinned memory: nobody waits."""
         pinned = torch.empty(len(data), dtype=torch.uint8, pin_memory=True)
         pinned.numpy()[:] = data
         to.copy_(pinned, non_blocking=True)
+
+    def resident(self, data: NDArray[np.uint8]) -> Callable[[], int]:
+        """Bytes that stay on the GPU, for any stream: a call gives their address to the current one.
+
+        Its work waits for the upload, and the memory for its work, should the engine go before.
+        """
+        there, uploaded = self.empty(len(data)), torch.cuda.Event()
+        self.upload(data, there)
+        uploaded.record(torch.cuda.current_stream(self.device))
+
+        def address() -> int:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(uploaded)
+            there.record_stream(stream)
+            return int(there.data_ptr())
+
+        return address
