@@ -38,8 +38,7 @@ def compile_kernels(name: str, architecture: str) -> bytes:
     >>> compile_kernels("affine", "sm_90")[:4]
     b'\\x7fELF'
     """
-    headers = _compiler()
-
+    headers = _headers()
     from cuda.core import Program, ProgramOptions
     from cuda.core.utils import FileStreamProgramCache, make_program_cache_key
 
@@ -65,20 +64,19 @@ def compile_kernels(name: str, architecture: str) -> bytes:
     return bytes(code)
 
 
-@cache
-def _compiler() -> str:
-    """The folder of CCCL's headers; an ImportError where they, or what compiles, are not installed."""
+def _headers() -> str:
+    """The folder of CCCL's headers; raises an ImportError for what compiling lacks."""
     try:
-        import cuda.core.utils  # noqa: F401
+        import cuda.core  # noqa: F401
         from cuda.pathfinder import find_nvidia_header_directory
     except ImportError as error:
         raise ImportError(
-            "the cuda engine needs cuda-core, which is not installed; pip install 'fdsl[cuda]'"
+            f"the cuda engine needs {error.name}, which is not installed; pip install 'fdsl[cuda]'"
         ) from error
-    headers: str | None = find_nvidia_header_directory("cccl")
-    if headers is None:
+    folder: str | None = find_nvidia_header_directory("cccl")
+    if folder is None:
         raise ImportError("the cuda engine needs nvidia-cuda-cccl, which is not installed; pip install 'fdsl[cuda]'")
-    return headers
+    return folder
 
 
 @cache
@@ -105,8 +103,8 @@ class Gpu:
         check_gpu(self.device)
         index = torch.cuda.current_device() if self.device.index is None else self.device.index
         self.device = torch.device("cuda", index)
+        _headers()
         self._kernels: dict[str, Any] = {}
-        _compiler()  # whose absence is said now, and not when the first batch is drawn
 
     @cached_property
     def _architecture(self) -> str:
@@ -119,8 +117,15 @@ class Gpu:
         if name not in self._kernels:
             with torch.cuda.device(self.device):  # which is then again the caller's
                 Device(self.device.index).set_current()
-                module = ObjectCode.from_cubin(compile_kernels(source, self._architecture), name=source)
-                self._kernels[name] = module.get_kernel(name)
+                code = compile_kernels(source, self._architecture)
+                try:
+                    self._kernels[name] = ObjectCode.from_cubin(code, name=source).get_kernel(name)
+                except Exception as error:
+                    gpu = torch.cuda.get_device_name(self.device)
+                    raise RuntimeError(
+                        f"{gpu} does not load kernels compiled by the installed NVRTC ({error}); expected a newer "
+                        "NVIDIA driver, or device='cpu'"
+                    ) from error
         return self._kernels[name]
 
     def launch(self, kernel: Any, blocks: int, shared_bytes: int, task: int, out: int) -> None:
@@ -152,8 +157,8 @@ class Gpu:
         pinned.numpy()[:] = data
         to.copy_(pinned, non_blocking=True)
 
-    def resident(self, data: NDArray[np.uint8]) -> Callable[[], int]:
-        """Bytes that stay on the GPU, for any stream: a call gives their address to the current one.
+    def resident(self, data: NDArray[np.uint8]) -> Callable[[], torch.Tensor]:
+        """Bytes that stay on the GPU, for any stream: a call gives them to the current one.
 
         Its work waits for the upload, and the memory for its work, should the engine go before.
         """
@@ -161,10 +166,10 @@ class Gpu:
         self.upload(data, there)
         uploaded.record(torch.cuda.current_stream(self.device))
 
-        def address() -> int:
+        def given() -> torch.Tensor:
             stream = torch.cuda.current_stream(self.device)
             stream.wait_event(uploaded)
             there.record_stream(stream)
-            return int(there.data_ptr())
+            return there
 
-        return address
+        return given
