@@ -167,18 +167,6 @@ def test_bad_arguments_are_named(arguments: dict[str, object], message: str, dat
         Feed(dataset, **arguments)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the way through pinned memory not run")
-def test_a_gpu_gets_the_same_batches(dataset: Dataset) -> None:
-    expected = list(Feed(dataset, batch_size=7))
-    for (images, labels), (plain, plain_labels) in zip(
-        Feed(dataset, batch_size=7, device="cuda"), expected, strict=True
-    ):
-        assert images.device.type == labels.device.type == "cuda"
-        assert torch.equal(images.cpu(), plain)
-        assert torch.equal(labels.cpu(), plain_labels)
-
-
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_missing_gpu_is_named(dataset: Dataset) -> None:
     with pytest.raises(RuntimeError, match=r"no CUDA GPU \(.*\); expected .* or device='cpu'"):

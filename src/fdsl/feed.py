@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
-from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -240,27 +239,23 @@ class Feed:
 
     def _draw(self, position: int, epoch: int) -> tuple[torch.Tensor, Labels]:
         indices, repeats = self.batches.slice_at(position, epoch)
-        draw = partial(self.dataset.batch, indices, epoch=epoch, repeat=repeats, engine=self._engine)
-        if self._engine.device is not None:
-            images, labels = draw()
-        else:
-            images = self._empty(len(indices), "uint8")
-            _, labels = draw(out=images.numpy())
-            if self.pixels != PixelFormat():
-                drawn, images = images, self._empty(len(indices), self.pixels.dtype, self.pixels.channels_last)
-                bits = images.view(getattr(torch, f"int{8 * self.pixels.element_bytes}"))
-                self.pixels.write(drawn.numpy(), bits.numpy())
-            images = images.to(self.device, non_blocking=True)
-        return images, self._on_device(labels)
+        spec, engine = self.dataset.spec, self._engine
+        shape = (len(indices), spec.image_channels, spec.size, spec.size)
+        images = self._empty(shape, PixelFormat()) if engine.device is None else engine.empty(shape)
+        out = images.numpy() if engine.device is None else images
+        _, labels = self.dataset.batch(indices, epoch=epoch, repeat=repeats, out=out, engine=engine)
+        if self.pixels != engine.pixels:
+            images = self._empty(shape, self.pixels)
+            self.pixels.write(out, images.view(getattr(torch, f"int{8 * self.pixels.element_bytes}")).numpy())
+        return images.to(self.device, non_blocking=True), self._on_device(labels)
 
-    def _empty(self, count: int, dtype: str, channels_last: bool = False) -> torch.Tensor:
+    def _empty(self, shape: tuple[int, ...], pixels: PixelFormat) -> torch.Tensor:
         """Memory of the host's for pictures; pinned where they are to be copied to a GPU."""
-        spec = self.dataset.spec
         return torch.empty(
-            (count, spec.image_channels, spec.size, spec.size),
-            dtype=getattr(torch, dtype),
+            shape,
+            dtype=getattr(torch, pixels.dtype),
             pin_memory=self._side is not None,
-            memory_format=torch.channels_last if channels_last else torch.contiguous_format,
+            memory_format=torch.channels_last if pixels.channels_last else torch.contiguous_format,
         )
 
     def _on_device(self, labels: Any) -> Labels:
