@@ -91,9 +91,9 @@ def test_threads_are_counted_when_an_engine_draws(monkeypatch: pytest.MonkeyPatc
     assert (engine.threads, two.threads) == (7, 2)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", None, 0])
+@pytest.mark.parametrize("device", ["gpu", "gl:", "cuda:", "cuda:x", "cuda:-1", "CPU", None, 0])
 def test_a_device_that_is_none_is_named(device: Any) -> None:
-    with pytest.raises(ValueError, match=r"device is .*; expected 'auto', 'cpu', 'cuda' or 'cuda:N'$"):
+    with pytest.raises(ValueError, match=r"device is .*; expected 'auto', 'cpu', 'gl', 'cuda' or 'cuda:N'$"):
         engine_for(device)
     with pytest.raises(ValueError, match="device is"):
         fdsl.search("bezier", categories=4, device=device)

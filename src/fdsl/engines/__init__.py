@@ -17,8 +17,8 @@ def engine_for(device: str, threads: int | None = None, pixels: PixelFormat | No
     """The engine that draws on a device.
 
     Args:
-        device: "cpu"; "cuda" or "cuda:1", which need torch and cuda-core; or "auto": "cuda" where there is a GPU that
-            can be used, else "cpu".
+        device: "cpu"; "cuda" or "cuda:1", which need torch and cuda-core; "gl" or "gl:1", which need moderngl, and draw
+            with OpenGL but judge with the cpu; or "auto": "cuda" where there is a GPU that can be used, else "cpu".
         threads: of the cpu engine; None uses the processors there are.
         pixels: how a GPU writes them; None is plain bytes, which the cpu engine always writes.
 
@@ -32,11 +32,15 @@ def engine_for(device: str, threads: int | None = None, pixels: PixelFormat | No
     """
     from fdsl.engines import cpu
 
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ValueError(f"device is {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|(cuda|gl)(:\d+)?", device):
+        raise ValueError(f"device is {device!r}; expected 'auto', 'cpu', 'gl', 'cuda' or 'cuda:N'")
     processor = cpu.Engine(threads)
     if device == "cpu":
         return processor
+    if device.startswith("gl"):
+        from fdsl.engines import gl
+
+        return gl.Engine(int(device[3:] or 0))
     auto = device == "auto"
     device = "cuda" if auto else device
     try:
