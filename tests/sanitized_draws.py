@@ -1,6 +1,8 @@
 """Draws a little of everything on a GPU, for compute-sanitizer: every allocation its own, so that none hides a fault.
 
-compute-sanitizer --tool memcheck python tests/sanitized_draws.py
+What torch probes for and does not find are API errors that are none of ours.
+
+compute-sanitizer --tool memcheck --report-api-errors no python tests/sanitized_draws.py
 compute-sanitizer --tool racecheck python tests/sanitized_draws.py
 """
 

@@ -317,6 +317,7 @@ class TestBench:
         assert 0 < figures["queue_depth"] <= 2
         assert figures["queue_empty_share"] < 0.5
         drawn = ("--channels", 3, "--pad", 1, "--crop-of", 48, "--instances", "0:100:5", "--ahead", 3, "--threads", 1)
+        drawn += ("--device", "auto")
         assert "waiting share" in run(*arguments, *drawn)
 
     def test_a_feed_is_measured_over_the_end_of_its_epoch(self, catalog: fdsl.Catalog) -> None:

@@ -713,7 +713,6 @@ def bench_feed(
             "queue_empty_share": round(stats.empty_share, 4),
             "batch_size": batch_size,
             "step_ms": step_ms,
-            "device": device,
         },
         as_json,
     )
