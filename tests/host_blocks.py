@@ -46,10 +46,10 @@ class HostBlocks:
         start = -memory.data_ptr() % 256
         return memory[start : start + count]
 
-    def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
-        to.copy_(torch.from_numpy(data.copy()))
-
     def resident(self, data: NDArray[np.uint8]) -> Callable[[], torch.Tensor]:
         there = self.empty(len(data))
         self.upload(data, there)
         return lambda: there
+
+    def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
+        to.copy_(torch.from_numpy(data.copy()))

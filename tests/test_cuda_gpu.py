@@ -177,6 +177,7 @@ def test_a_batch_that_is_prepared_once_is_drawn_again(place: Place, dataset: Dat
     [
         ({"pixels": "float16"}, "pixels is 'float16'; expected an fdsl.PixelFormat"),
         ({"pixels": PixelFormat("float32", mean=(0, 0, 0))}, "mean has 3 numbers; expected one, or 1"),
+        ({"engine": "cuda"}, "engine is 'cuda'; expected one of fdsl.engines"),
         ({"engine": cpu.Engine(), "threads": 2}, "threads is 2 and engine is given"),
         ({"engine": cpu.Engine(), "device": "mps"}, "device is 'mps'; expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
         ({"engine": cpu.Engine(), "device": "x"}, "device is 'x'; expected"),

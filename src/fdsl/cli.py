@@ -664,7 +664,7 @@ def bench_feed(
     ahead: Annotated[int, typer.Option(help="Batches drawn before they are asked for.")] = 2,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the drawing.", show_default="all processors")] = None,
     device: Annotated[
-        str, typer.Option(help="Where batches lie and what draws them: auto, cpu, cuda or cuda:1.")
+        str, typer.Option(help="Where batches lie and what draws them: auto, cpu, gl, cuda or cuda:1.")
     ] = "cpu",
     instances: Instances = "1000",
     variation: Variation = None,

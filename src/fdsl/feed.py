@@ -53,6 +53,7 @@ class Feed:
         batch_size: of this rank. Or:
         global_batch_size: of all ranks together, cut into slices as even as it goes.
         device: "cpu", "cuda", "cuda:1", ..., or "auto": "cuda" where a GPU can draw, else "cpu".
+            "gl" is "cpu", drawn with OpenGL.
         shuffle_seed: keys the order; None keeps the dataset's own.
         repeats: how often each sample comes in an epoch, each time with another view.
         drop_last: leave out the last batch if it is short.
@@ -61,8 +62,8 @@ class Feed:
         pixels: dtype, normalisation and memory layout of the images; None is plain bytes. The same bits on every
             device: the cuda engine writes them itself, what others draw is looked up in the drawing thread, in one pass
             that takes about as long as it takes one core to draw.
-        engine: what draws; None is the cuda engine on a CUDA device, else the cpu engine. With `cpu.Engine()` of
-            `fdsl.engines` the processors draw for a GPU that is too old, or that has enough to do.
+        engine: what draws; None is the cuda engine on a CUDA device, else the cpu engine. With
+            `fdsl.engines.cpu.Engine()` the processors draw for a GPU that is too old, or has enough to do.
         rank, world_size: None asks torch.distributed, else the launcher (torchrun, Open MPI, PMI, Slurm).
         node_local, nodes: shuffle only what each node holds, as loaders of shards do; see `EpochBatches`.
 
@@ -103,6 +104,8 @@ class Feed:
         if isinstance(ahead, bool) or not isinstance(ahead, int) or ahead < 1:
             raise ValueError(f"ahead is {ahead!r}; expected a whole number of batches of at least 1")
         self.dataset = dataset
+        if isinstance(engine, (str, type)):
+            raise ValueError(f"engine is {engine!r}; expected one of fdsl.engines, such as cpu.Engine(), or None")
         self._engine = engine_for(str(device), threads, pixels) if engine is None else engine
         self.device = _device(str(device), engine, self._engine)
         self.pixels = _checked_pixels(pixels, self._engine, dataset.spec.image_channels)
@@ -229,8 +232,8 @@ class Feed:
             try:
                 images, labels = self._draw(position, epoch)
             except torch.OutOfMemoryError as error:
-                images, spec = len(self.batches.slice_at(position, epoch)[0]), self.dataset.spec
-                asked = f"{images} pictures of {spec.image_channels} x {spec.size} x {spec.size} {self.pixels.dtype}"
+                count, spec = len(self.batches.slice_at(position, epoch)[0]), self.dataset.spec
+                asked = f"{count} pictures of {spec.image_channels} x {spec.size} x {spec.size} {self.pixels.dtype}"
                 ahead = f"and of {self._ahead} such batches ahead"
                 raise torch.OutOfMemoryError(
                     f"{self.device} has no room to draw {asked}, {ahead}; expected a smaller batch_size or ahead"

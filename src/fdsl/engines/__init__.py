@@ -20,7 +20,7 @@ def engine_for(device: str, threads: int | None = None, pixels: PixelFormat | No
         device: "cpu"; "cuda" or "cuda:1", which need torch and cuda-core; "gl" or "gl:1", which need moderngl, and draw
             with OpenGL but judge with the cpu; or "auto": "cuda" where there is a GPU that can be used, else "cpu".
         threads: of the cpu engine; None uses the processors there are.
-        pixels: how a GPU writes them; None is plain bytes, which the cpu engine always writes.
+        pixels: how the cuda engine writes them; None is plain bytes, which the others always write.
 
     Raises:
         ValueError: there is no such device, or `threads` is not a whole number of at least 1.

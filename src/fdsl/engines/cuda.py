@@ -30,6 +30,8 @@ _ALIGNED = 256
 class Blocks(Protocol):
     """What runs blocks of kernels: a GPU, or in the tests the host."""
 
+    device: torch.device
+
     def kernel(self, source: str, name: str) -> Any:
         """A kernel of kernels/cuda/SOURCE.cu."""
 
@@ -39,15 +41,11 @@ class Blocks(Protocol):
     def empty(self, count: int) -> torch.Tensor:
         """Bytes, uint8 (count,), at an address that is a multiple of 256."""
 
-    def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
-        """Copies bytes there."""
-
     def resident(self, data: NDArray[np.uint8]) -> Callable[[], torch.Tensor]:
         """Bytes that stay there, for any stream: a call gives them to the current one."""
 
-    @property
-    def device(self) -> torch.device:
-        """Where they run."""
+    def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
+        """Copies bytes there."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +135,8 @@ class Engine:
 
     def prepare(self, drawing: Drawing, spec: RenderSpec, palette: NDArray[np.uint8], seed: int) -> Prepared:
         """Uploads what a batch needs; its `draw` may then be captured in a CUDA graph, and draws it again each time.
+
+        Keep it as long as the graph, and draw on the stream that is current here, or one that waits for it.
 
         >>> prepared = engine.prepare(drawing, spec, palette, seed)
         >>> with torch.cuda.graph(graph):

@@ -151,12 +151,6 @@ class Gpu:
                 "expected a smaller batch"
             ) from None
 
-    def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
-        """Copies bytes to the GPU in the order of the stream, through pinned memory: nobody waits."""
-        pinned = torch.empty(len(data), dtype=torch.uint8, pin_memory=True)
-        pinned.numpy()[:] = data
-        to.copy_(pinned, non_blocking=True)
-
     def resident(self, data: NDArray[np.uint8]) -> Callable[[], torch.Tensor]:
         """Bytes that stay on the GPU, for any stream: a call gives them to the current one.
 
@@ -173,3 +167,9 @@ class Gpu:
             return there
 
         return given
+
+    def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
+        """Copies bytes to the GPU in the order of the stream, through pinned memory: nobody waits."""
+        pinned = torch.empty(len(data), dtype=torch.uint8, pin_memory=True)
+        pinned.numpy()[:] = data
+        to.copy_(pinned, non_blocking=True)
