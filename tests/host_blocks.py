@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,11 @@ class HostBlocks:
         memory = torch.full((count + 256,), 0xA5, dtype=torch.uint8)
         start = -memory.data_ptr() % 256
         return memory[start : start + count]
+
+    def resident(self, data: NDArray[np.uint8]) -> Callable[[], torch.Tensor]:
+        there = self.empty(len(data))
+        self.upload(data, there)
+        return lambda: there
 
     def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
         to.copy_(torch.from_numpy(data.copy()))

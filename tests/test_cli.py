@@ -151,7 +151,10 @@ class TestSearch:
             (("fractaldb", "--fill-rate", "0.8"), "error: fill_rate 0.8 can't be reached"),
             (("fractaldb", "--fill-rate", "0.3", "--max-candidates", "50"), "acceptance rate"),
             (("fractaldb", "--categories", "0"), "error: categories is 0"),
-            (("fractaldb", "--device", "gpu"), "error: device is 'gpu'; expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
+            (
+                ("fractaldb", "--device", "gpu"),
+                "error: device is 'gpu'; expected 'auto', 'cpu', 'gl', 'cuda' or 'cuda:N'",
+            ),
             (("rcdb", "--categories", "5000000000"), "expected a whole number from 1 to 4294967295"),
             (("rcdb", "--fill-rate", "0.2"), "'fill_rate' is not a setting of rcdb; expected: vertices, lines"),
             (("rcdb", "--set", "vertices=[2, 1e99]"), "vertices is [2, 1e+99]; expected a pair of whole numbers"),
@@ -317,6 +320,7 @@ class TestBench:
         assert 0 < figures["queue_depth"] <= 2
         assert figures["queue_empty_share"] < 0.5
         drawn = ("--channels", 3, "--pad", 1, "--crop-of", 48, "--instances", "0:100:5", "--ahead", 3, "--threads", 1)
+        drawn += ("--device", "auto")
         assert "waiting share" in run(*arguments, *drawn)
 
     def test_a_feed_is_measured_over_the_end_of_its_epoch(self, catalog: fdsl.Catalog) -> None:

@@ -106,7 +106,9 @@ class TestGpus:
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 5))
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Quadro")
-        monkeypatch.setitem(sys.modules, "fdsl.engines.cuda", SimpleNamespace(Engine=lambda device: f"on {device}"))
+        monkeypatch.setitem(
+            sys.modules, "fdsl.engines.cuda", SimpleNamespace(Engine=lambda device, pixels: f"on {device}")
+        )
 
     @pytest.mark.parametrize(("device", "drawn"), [("cuda", "cuda"), ("cuda:1", "cuda:1"), ("auto", "cuda")])
     def test_that_are_there_draw(self, device: str, drawn: str) -> None:

@@ -63,6 +63,16 @@ class TestArithmetic:
         slow = replace(shared, model_images_per_s=120_000.0)
         assert "drawing takes 75% of the time" in slow.verdict
 
+    def test_a_gpu_draws_and_trains_in_turns(self) -> None:
+        drawn = replace(PLAN, gpu_images_per_s=47_500.0)
+        assert drawn.gpu_share == pytest.approx(0.05)
+        assert drawn.images_per_s == pytest.approx(2375)
+        assert drawn.verdict == "the GPU draws in 5.0% of its time, and trains in the rest"
+        assert ("share of the GPU", "5.0%, at 47,500 images/s", "") in drawn.rows()
+        assert drawn.figures()["gpu_share"] == 0.05
+        assert PLAN.figures()["gpu_share"] is None
+        assert "not measured" in next(row for row in PLAN.rows() if row[0] == "share of the GPU")
+
     def test_storage(self) -> None:
         assert PLAN.stored_bytes == 2e9
         assert PLAN.shards == 4

@@ -78,7 +78,7 @@ def loop(timers: list[StallTimer], batches: int, get: Callable[[], Any], step: C
             timer.ask(ready=0)
         get()
         for timer in timers:
-            timer.receive(8, 0.0)
+            timer.receive(8, float)
         step()
     for timer in timers:
         timer.end()
@@ -142,7 +142,7 @@ class TestTimer:
         timer = StallTimer(HostMark)
         timer.begin()
         timer.ask(0)
-        timer.receive(8, 0.0)
+        timer.receive(8, float)
         time.sleep(0.2)
         stats = loop([timer], 3, get=lambda: None, step=lambda: None)[0]
         assert stats.images == 24

@@ -32,7 +32,7 @@ class KeysAsPictures:
         return self.size
 
     def batch(
-        self, indices: NDArray[np.int64], *, epoch: int, repeat: NDArray[np.int64], out: NDArray[np.uint8], threads: Any
+        self, indices: NDArray[np.int64], *, epoch: int, repeat: NDArray[np.int64], out: NDArray[np.uint8], engine: Any
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         keys = np.stack([np.full(len(indices), epoch), repeat, indices, np.zeros(len(indices))], 1).astype("<u4")
         out[:] = keys.view(np.uint8).reshape(-1, 1, 4, 4)

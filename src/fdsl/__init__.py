@@ -12,6 +12,7 @@ from fdsl.candidates import search
 from fdsl.catalogs import Catalog
 from fdsl.compositions import Composition
 from fdsl.datasets import Dataset
+from fdsl.engines.pixel_format import PixelFormat
 from fdsl.families.user import family
 from fdsl.mixing import MixedDataset, mix
 from fdsl.order import EpochBatches, EpochOrder
@@ -31,6 +32,7 @@ __all__ = [
     "EpochOrder",
     "Feed",
     "MixedDataset",
+    "PixelFormat",
     "RandomView",
     "RenderSpec",
     "catalog",

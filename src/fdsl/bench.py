@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fdsl.datasets import IndexedPictures
+from fdsl.engines.protocol import Engine
 from fdsl.order import EpochOrder
 from fdsl.progress import Progress
 from fdsl.stalls import FeedStats
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 # Thread counts take turns, so that a busy neighbour slows all of them and not one.
 _ROUNDS = 5
 _BATCH, _BATCH_BYTES = 256, 64 << 20
+# A GPU is waited for so seldom that it always has work.
+_BATCHES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,50 @@ def render_speed(
             if progress:
                 progress("drawing", round_number * len(rates) + turn + 1, (_ROUNDS + 1) * len(rates))
     return [RenderSpeed(count, images[count], statistics.median(rates[count])) for count in rates]
+
+
+def gpu_speed(
+    dataset: IndexedPictures,
+    engine: Engine,
+    batch_size: int = 256,
+    seconds: float = 5.0,
+    progress: Progress | None = None,
+) -> float:
+    """Images/s that a GPU draws while it does nothing else; shuffled pictures, into one piece of its memory.
+
+    Args:
+        dataset: what to draw.
+        engine: of `fdsl.engines.cuda`.
+        batch_size: images of a call.
+        seconds: of drawing, in five rounds; the median counts.
+        progress: called with (what, done, total).
+
+    Raises:
+        ValueError: `seconds` is not over 0.
+
+    Example:
+        >>> gpu_speed(dataset, engine_for("cuda"), seconds=1) > 0
+        True
+    """
+    import torch
+
+    check_seconds(seconds)
+    spec, order = dataset.spec, EpochOrder(len(dataset))
+    out, drawn, rates = engine.empty((batch_size, spec.image_channels, spec.size, spec.size)), 0, []
+    for round_number in range(_ROUNDS + 1):
+        before, began, elapsed = drawn, time.perf_counter(), 0.0
+        # The first round compiles kernels and warms clocks up, and is not counted.
+        while elapsed < (seconds / _ROUNDS if round_number else 1e-9):
+            for _ in range(_BATCHES_AT_ONCE):
+                dataset.batch(order.at(np.arange(drawn, drawn + batch_size) % len(dataset)), out=out, engine=engine)
+                drawn += batch_size
+            if engine.device.type == "cuda":
+                torch.cuda.synchronize(engine.device)
+            elapsed = time.perf_counter() - began
+        rates.append((drawn - before) / elapsed)
+        if progress:
+            progress("drawing on the GPU", round_number + 1, _ROUNDS + 1)
+    return statistics.median(rates[1:])
 
 
 def feed_speed(

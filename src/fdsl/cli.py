@@ -663,7 +663,9 @@ def bench_feed(
     step_ms: Annotated[float, typer.Option(help="Milliseconds that the consumer takes for a batch.")] = 0.0,
     ahead: Annotated[int, typer.Option(help="Batches drawn before they are asked for.")] = 2,
     threads: Annotated[int | None, typer.Option(min=1, help="Of the drawing.", show_default="all processors")] = None,
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:1.")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="Where batches lie and what draws them: auto, cpu, gl, cuda or cuda:1.")
+    ] = "cpu",
     instances: Instances = "1000",
     variation: Variation = None,
     seed: Seed = 0,
@@ -736,7 +738,7 @@ def plan(
         int | None,
         typer.Option(help="Of each GPU's process.", show_default="this machine's, shared out among its GPUs"),
     ] = None,
-    device: Annotated[str, typer.Option(help="Where --model trains: auto, cpu, cuda or cuda:1.")] = "auto",
+    device: Annotated[str, typer.Option(help="What draws, and trains --model: auto, cpu, cuda or cuda:1.")] = "auto",
     compiled: Annotated[bool, typer.Option("--compile", help="Train --model with torch.compile.")] = False,
     instances: Instances = "1000",
     variation: Variation = None,

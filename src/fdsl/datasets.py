@@ -141,6 +141,11 @@ class IndexedPictures(ABC):
         Raises:
             IndexError: an index is out of range.
             ValueError: an argument does not fit.
+
+        >>> from fdsl.engines import engine_for
+        >>> images, labels = dataset.batch(range(16), engine=engine_for("auto"))  # tensors where there is a GPU
+        >>> images.shape
+        (16, 1, 224, 224)
         """
         positions = dataset_positions(indices, len(self))
         shape = (len(positions), self.spec.image_channels, self.spec.size, self.spec.size)

@@ -8,11 +8,13 @@ import os
 import pickle
 import time
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
-from fdsl.bench import check_seconds, render_speed
+from fdsl.bench import check_seconds, gpu_speed, render_speed
 from fdsl.datasets import IndexedPictures
+from fdsl.engines import engine_for
 from fdsl.engines.cpu import default_threads, processors
 from fdsl.export.png import png_bytes
 from fdsl.order import EpochOrder
@@ -40,6 +42,8 @@ class Plan:
         png_bytes: mean size of a picture's PNG file, as our export writes it.
         tar_bytes: what such a sample takes in a tar shard, with its class.
         shared_cores: whether the model trains on the very cores that draw.
+        gpu_images_per_s: what the GPU of a rank draws while it does nothing else; None where none was measured, and the
+            cores draw.
         sources: how each of these came to be known, by name: "given", or "measured ...".
 
     >>> Plan(1_000_000, 300, 4, 256, 4, 2500.0, 40_000.0, 11_000.0, 0.001, 0.02, 2000.0, 4096.0).hours
@@ -59,6 +63,7 @@ class Plan:
     png_bytes: float
     tar_bytes: float
     shared_cores: bool = False
+    gpu_images_per_s: float | None = None
     sources: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -78,10 +83,19 @@ class Plan:
 
     @property
     def images_per_s(self) -> float:
-        """Of a rank in the run: the slower of model and feed, or where they share their cores, one after the other."""
-        if self.shared_cores:
-            return 1 / (1 / self.model_images_per_s + 1 / self.feed_images_per_s)
+        """Of a rank in the run: the slower of model and feed, or where they share cores or a GPU, in turns."""
+        if self.shared_cores or self.gpu_images_per_s is not None:
+            return 1 / (1 / self.model_images_per_s + 1 / (self.gpu_images_per_s or self.feed_images_per_s))
         return min(self.model_images_per_s, self.feed_images_per_s)
+
+    @property
+    def gpu_share(self) -> float | None:
+        """The part of its time in which the GPU of a rank draws; None where that was not measured.
+
+        >>> replace(plan, gpu_images_per_s=97_500.0).gpu_share
+        0.025
+        """
+        return None if self.gpu_images_per_s is None else self.waiting_share
 
     @property
     def hours(self) -> float:
@@ -100,7 +114,7 @@ class Plan:
 
     @property
     def waiting_share(self) -> float:
-        """The part of its time in which the model cannot train because it waits, or because its cores draw."""
+        """The part of its time in which the model cannot train: it waits, or its cores or its GPU draw."""
         return 1 - self.images_per_s / self.model_images_per_s
 
     @property
@@ -110,6 +124,8 @@ class Plan:
         >>> replace(plan, model_images_per_s=50_000).verdict
         'the feed is the bottleneck: 1 more core per rank'
         """
+        if self.gpu_share is not None:
+            return f"the GPU draws in {self.gpu_share:.1%} of its time, and trains in the rest"
         ratio = self.feed_over_model
         if ratio >= 1:
             return f"the feed is {_number(ratio)} times as fast as the model"
@@ -120,15 +136,23 @@ class Plan:
     def figures(self) -> dict[str, object]:
         """All of it as plain numbers and strings, by name; rates in images/s per rank, sizes in bytes."""
         derived = ("feed_over_model", "feeding_cores", "missing_cores", "images_per_s", "waiting_share", "hours")
-        names = (*derived, "stored_bytes", "shards", "verdict")
-        sources = {"sources": self.sources | dict.fromkeys(names, "computed") | {"gpu_share": "not measured"}}
-        named = asdict(self) | {name: getattr(self, name) for name in names} | {"gpu_share": None} | sources
+        names = (*derived, "stored_bytes", "shards", "verdict", "gpu_share")
+        sources = {"gpu_images_per_s": "not measured"} | self.sources | dict.fromkeys(names, "computed")
+        sources |= {"gpu_share": "not measured"} if self.gpu_share is None else {}
+        named = asdict(self) | {name: getattr(self, name) for name in names} | {"sources": sources}
         return {name: float(f"{value:.6g}") if isinstance(value, float) else value for name, value in named.items()}
 
     def rows(self) -> list[tuple[str, str, str]]:
         """What `fdsl plan` prints: what, how much, and how that is known."""
         known = self.sources.get
-        turns = "; drawing and training take turns" if self.shared_cores else ""
+        share, turns = ("not measured", "no GPU draws here"), ""
+        if self.gpu_share is not None:
+            share = (
+                f"{self.gpu_share:.1%}, at {_number(self.gpu_images_per_s or 0)} images/s",
+                known("gpu_images_per_s", ""),
+            )
+        if self.shared_cores or self.gpu_share is not None:
+            turns = "; drawing and training take turns"
         files, shards = f"{self.images:,} PNG files", _counted(self.shards, "tar shard")
         return [
             (
@@ -136,11 +160,15 @@ class Plan:
                 f"{_number(self.model_images_per_s)} images/s per rank",
                 known("model_images_per_s", ""),
             ),
-            ("the feed gives", f"{_number(self.feed_images_per_s)} images/s per rank", known("feed_images_per_s", "")),
+            (
+                "cores give" if self.gpu_share is not None else "the feed gives",
+                f"{_number(self.feed_images_per_s)} images/s per rank",
+                known("feed_images_per_s", ""),
+            ),
             ("one core draws", f"{_number(self.core_images_per_s)} images/s", known("core_images_per_s", "")),
             ("a rank has", _counted(self.cores, "core"), known("cores", "")),
             ("feeding takes", f"{_number(self.feeding_cores)} cores per rank", "computed"),
-            ("share of the GPU", "not measured", "the cpu engine draws"),
+            ("share of the GPU", *share),
             ("so", self.verdict, "computed"),
             ("first batch", f"{_time(self.first_batch_s)}, opening {_time(self.open_s)}", known("first_batch_s", "")),
             ("pictures", f"{self.images:,} x {_counted(self.epochs, 'epoch')}", known("images", "")),
@@ -177,7 +205,7 @@ def plan(
         ranks: GPUs of the whole run.
         cores: of a rank; None shares the processors of this machine out among its ranks: as many as LOCAL_WORLD_SIZE
             says, else as GPUs are seen here.
-        device: where to train `model`: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
+        device: where to train `model`, and to draw for it: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
         compiled: train it with `torch.compile`.
         seconds: of each measurement.
         progress: called with (what, done, total).
@@ -216,6 +244,11 @@ def plan(
         trained = training_speed(dataset, model, batch_size, device, seconds, compiled, progress)
         rate, shared = trained.images_per_s, trained.cpu
         rate_known = f"measured: {model}{', compiled' * compiled}, {trained.device}"
+    engine = engine_for("cpu" if shared else device)
+    gpu, gpu_known = None, "not measured"
+    if engine.device is not None:
+        gpu = gpu_speed(dataset, engine, batch_size, seconds, progress)
+        gpu_known = f"measured on {_name(engine.device)} by itself"
     began = time.perf_counter()
     dataset = pickle.loads(pickle.dumps(dataset))  # as another process gets it: a catalog of a file opens that
     opened = time.perf_counter()
@@ -241,12 +274,14 @@ def plan(
         png_bytes=png,
         tar_bytes=tar,
         shared_cores=shared,
+        gpu_images_per_s=gpu,
         sources=dict.fromkeys(("epochs", "ranks", "batch_size"), "given")
         | {
             "images": "the dataset's" if images is None else "given",
             "cores": how,
             "model_images_per_s": rate_known,
             "shared_cores": rate_known,
+            "gpu_images_per_s": gpu_known,
             "feed_images_per_s": with_threads + (f", times {here / threads:g}" if here != threads else ""),
             "core_images_per_s": "measured with 1 core",
             "open_s": "measured",
@@ -271,6 +306,13 @@ def _cores_here(ranks: int) -> tuple[int, str]:
     if gpus > 1:
         return max(1, cores // gpus), f"this machine's {cores} among {gpus} GPUs"
     return cores, "all of this machine"
+
+
+def _name(device: Any) -> str:
+    """A GPU's name."""
+    import torch
+
+    return str(torch.cuda.get_device_name(device) if device.type == "cuda" else device)
 
 
 def _file_sizes(dataset: IndexedPictures) -> tuple[float, float]:

@@ -15,8 +15,8 @@ class FeedStats:
     """What a feed has cost since it was made, over all its iterations; `since` gives that of a part.
 
     A step lasts from one batch to the next. On a CUDA device its times are those of the device, which runs behind the
-    host: they cover the steps that it has finished, and waiting is the time in which it had nothing left to do, with
-    the copy of the batch. Between two iterations (an evaluation, say) no clock runs; the first batch of each later
+    host: they cover the steps that it has finished, and waiting is the time in which it had nothing left to do.
+    Between two iterations (an evaluation, say) no clock runs; the first batch of each later
     iteration is waiting like any other.
 
     Args:
@@ -27,8 +27,8 @@ class FeedStats:
         requests: batches asked for, without the first.
         ready: batches that lay ready when asked for one, summed over the requests.
         empty: requests that found none ready.
-        drawn: images of all batches that were handed over.
-        drawing_s: seconds that drawing these took, beside the steps.
+        drawn: images of all batches that were handed over; on a CUDA device, that it has come to.
+        drawing_s: seconds that drawing these took, beside the steps; on a CUDA device with the copies, in its time.
 
     >>> FeedStats(images=1000, seconds=2.0, waited=0.5).waiting_share
     0.25
@@ -56,7 +56,7 @@ class FeedStats:
 
     @property
     def render_images_per_s(self) -> float:
-        """Images per second that drawing alone reaches, on cores that it may share with training."""
+        """Images per second that drawing alone reaches, on cores or a GPU that it may share with training."""
         return self.drawn / self.drawing_s if self.drawing_s else 0.0
 
     @property
@@ -113,7 +113,7 @@ class StallTimer:
     >>> timer = StallTimer(HostMark)
     >>> timer.begin()
     >>> timer.ask(ready=0)
-    >>> timer.receive(images=64, drawing_s=0.01)
+    >>> timer.receive(images=64, drawing_s=lambda: 0.01)
     >>> timer.stats().drawn
     64
     """
@@ -126,8 +126,8 @@ class StallTimer:
         self._images = 0
         self._first = True
         # Steps that may be under way on the device: when they began (None: before the first batch), when the next
-        # batch was asked for, when it was there, and their images.
-        self._pending: deque[tuple[Mark | None, Mark, Mark, int]] = deque()
+        # batch was asked for, when it was there, and their images; the next batch's images, and how long it was drawn.
+        self._pending: deque[tuple[Mark | None, Mark, Mark, int, int, Callable[[], float]]] = deque()
         self._lock = RLock()  # a progress bar may ask from a thread of its own
 
     def begin(self) -> None:
@@ -141,22 +141,22 @@ class StallTimer:
         if not self._first:
             self._add(requests=1, ready=ready, empty=not ready)
 
-    def receive(self, images: int, drawing_s: float) -> None:
-        """The batch is there, with so many images, which took so long to draw."""
+    def receive(self, images: int, drawing_s: Callable[[], float]) -> None:
+        """The batch is there, with so many images, which took so many seconds to draw: asked for when that is known."""
         received = self._mark()
-        self._step_to(received)
+        self._step_to(received, images, drawing_s)
         self._received, self._images, self._first = received, images, False
-        self._add(drawn=images, drawing_s=drawing_s)
 
     def end(self) -> None:
         """The caller came back from its last step."""
         if self._received is not None:
             self._asked = self._mark()
-            self._step_to(self._asked)
+            self._step_to(self._asked, 0, float)
 
-    def _step_to(self, received: Mark) -> None:
+    def _step_to(self, received: Mark, drawn: int, drawing_s: Callable[[], float]) -> None:
         began = None if self._first else self._received or self._asked
-        self._pending.append((began, self._asked, received, self._images if self._received else 0))
+        images = self._images if self._received else 0
+        self._pending.append((began, self._asked, received, images, drawn, drawing_s))
         self.stats()  # so that no more steps are kept than the device is behind
 
     def _add(self, **amounts: float) -> None:
@@ -168,7 +168,8 @@ class StallTimer:
         """The sums so far, of the steps that the device has finished."""
         with self._lock:
             while self._pending and self._pending[0][2].query():
-                began, asked, received, images = self._pending.popleft()
+                began, asked, received, images, drawn, drawing_s = self._pending.popleft()
+                self._add(drawn=drawn, drawing_s=drawing_s())
                 waited = asked.elapsed_time(received) / 1e3
                 if began is None:
                     self._add(first_batch_s=waited)

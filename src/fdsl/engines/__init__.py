@@ -7,18 +7,20 @@ import warnings
 from importlib import import_module
 from typing import Any
 
+from fdsl.engines.pixel_format import PixelFormat
 from fdsl.engines.protocol import Engine
 
-_LEAST_CAPABILITY = (7, 5)
+LEAST_CAPABILITY = (7, 5)
 
 
-def engine_for(device: str, threads: int | None = None) -> Engine:
+def engine_for(device: str, threads: int | None = None, pixels: PixelFormat | None = None) -> Engine:
     """The engine that draws on a device.
 
     Args:
         device: "cpu"; "cuda" or "cuda:1", which need torch and cuda-core; "gl" or "gl:1", which need moderngl, and draw
             with OpenGL but judge with the cpu; or "auto": "cuda" where there is a GPU that can be used, else "cpu".
         threads: of the cpu engine; None uses the processors there are.
+        pixels: how the cuda engine writes them; None is plain bytes, which the others always write.
 
     Raises:
         ValueError: there is no such device, or `threads` is not a whole number of at least 1.
@@ -48,7 +50,7 @@ def engine_for(device: str, threads: int | None = None) -> Engine:
             return processor
         raise
     try:
-        engine: Engine = import_module("fdsl.engines.cuda").Engine(device)
+        engine: Engine = import_module("fdsl.engines.cuda").Engine(device, pixels)
     except (ImportError, RuntimeError) as error:
         if not auto:
             raise
@@ -57,23 +59,24 @@ def engine_for(device: str, threads: int | None = None) -> Engine:
     return engine
 
 
-def check_gpu(device: Any) -> None:
+def check_gpu(device: Any, least: tuple[int, int] = LEAST_CAPABILITY) -> None:
     """Raises a one-line error that says what to do, where torch can't use that GPU or it is older than Turing.
 
     Args:
         device: "cuda", "cuda:1", or a torch.device of that type.
+        least: compute capability; what draws needs 7.5, and what is only trained on takes any.
 
     Raises:
         ImportError: torch is not installed.
-        RuntimeError: there is no such GPU, its driver is too old for torch, or its compute capability is under 7.5.
+        RuntimeError: there is no such GPU, its driver is too old for torch, or its compute capability is under `least`.
     """
     asked = f"device {str(device)!r}"
     try:
         import torch
     except ImportError as error:
         raise ImportError(f"{asked} needs torch, which is not installed; pip install 'fdsl[cuda]'") from error
-    least = ".".join(map(str, _LEAST_CAPABILITY))
-    expected = f"expected a GPU of compute capability {least} or newer and an up-to-date NVIDIA driver, or device='cpu'"
+    gpu = f"a GPU of compute capability {'.'.join(map(str, LEAST_CAPABILITY))} or newer"
+    expected = f"expected {gpu} and an up-to-date NVIDIA driver, or device='cpu'"
     with warnings.catch_warnings(action="ignore"):  # of torch, that the driver is too old: the error says so
         available = torch.version.cuda is not None and torch.cuda.is_available()
     if not available:
@@ -82,7 +85,7 @@ def check_gpu(device: Any) -> None:
     if place is not None and place >= count:
         raise RuntimeError(f"{asked} is not there: the last of {count} is 'cuda:{count - 1}'; {expected}")
     capability = torch.cuda.get_device_capability(place)
-    if capability < _LEAST_CAPABILITY:
+    if capability < least:
         name = torch.cuda.get_device_name(place)
         raise RuntimeError(f"{asked} is a {name} of {'.'.join(map(str, capability))}; {expected}")
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
+from fdsl.engines.pixel_format import PixelFormat
 from fdsl.engines.protocol import ALL_PIXELS
 from fdsl.primitives import (
     AffineSystems,
@@ -136,6 +137,9 @@ class Engine:
     >>> engine.empty((8, 1, 224, 224)).shape
     (8, 1, 224, 224)
     """
+
+    device: Any = None  # NumPy arrays
+    pixels = PixelFormat()
 
     def __init__(self, threads: int | None = None) -> None:
         thread_count(threads)

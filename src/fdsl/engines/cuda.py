@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from math import prod
+from threading import Lock
 from typing import Any, Protocol
 
 import numpy as np
@@ -42,6 +43,9 @@ class Blocks(Protocol):
 
     def empty(self, count: int) -> torch.Tensor:
         """Bytes, uint8 (count,), at an address that is a multiple of 256."""
+
+    def resident(self, data: NDArray[np.uint8]) -> Callable[[], torch.Tensor]:
+        """Bytes that stay there, for any stream: a call gives them to the current one."""
 
     def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
         """Copies bytes there."""
@@ -87,6 +91,7 @@ class Engine:
     Raises:
         ImportError: torch, cuda-core or CCCL is not installed.
         RuntimeError: there is no such GPU, or it is too old.
+        torch.OutOfMemoryError: when something is drawn that it has no room for; the message says what to do.
 
     >>> engine = Engine("cuda", PixelFormat("bfloat16", mean=0.5, std=0.5))
     >>> images, labels = dataset.batch(range(256), engine=engine)
@@ -97,7 +102,13 @@ class Engine:
     def __init__(self, device: str = "cuda", pixels: PixelFormat | None = None, blocks: Blocks | None = None) -> None:
         self.pixels = pixels or PixelFormat()
         self._blocks = blocks or Gpu(device)
-        self._resident: dict[int, tuple[weakref.ref[NDArray[Any]], torch.Tensor]] = {}
+        self._resident: dict[int, tuple[weakref.ref[NDArray[Any]], Callable[[], torch.Tensor]]] = {}
+        self._lock = Lock()  # threads may share an engine, each with a stream of its own
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self._blocks.device
 
     def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> torch.Tensor:
         """Uninitialised memory on the device: of this engine's PixelFormat, or C-contiguous of a named dtype.
@@ -162,6 +173,8 @@ class Engine:
         pixels: PixelFormat | None = None,
     ) -> Prepared:
         """Uploads what a batch needs; its `draw` may then be captured in a CUDA graph, and draws it again each time.
+
+        Keep it as long as the graph, and draw on the stream that is current here, or one that waits for it.
 
         Args:
             drawing: what to draw, of a family.
@@ -347,11 +360,10 @@ class Engine:
 
         A search has other arrays for each 2,048 candidates.
         """
-        of, there = self._resident.get(id(array), (None, None))
-        if of is None or there is None or of() is not array:
-            self._resident = {key: found for key, found in self._resident.items() if found[0]() is not None}
-            data = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
-            there = self._blocks.empty(len(data))
-            self._blocks.upload(data, there)
-            self._resident[id(array)] = weakref.ref(array), there
-        return there
+        with self._lock:
+            of, there = self._resident.get(id(array), (None, None))
+            if of is None or there is None or of() is not array:
+                self._resident = {key: found for key, found in self._resident.items() if found[0]() is not None}
+                there = self._blocks.resident(np.ascontiguousarray(array).view(np.uint8).reshape(-1))
+                self._resident[id(array)] = weakref.ref(array), there
+        return there()

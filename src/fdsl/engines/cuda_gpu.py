@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
@@ -114,15 +115,17 @@ class Gpu:
         from cuda.core import Device, ObjectCode
 
         if name not in self._kernels:
-            Device(self.device.index).set_current()
-            code = compile_kernels(source, self._architecture)
-            try:
-                self._kernels[name] = ObjectCode.from_cubin(code, name=source).get_kernel(name)
-            except Exception as error:
-                raise RuntimeError(
-                    f"{torch.cuda.get_device_name(self.device)} does not load kernels compiled by the installed NVRTC "
-                    f"({error}); expected a newer NVIDIA driver, or device='cpu'"
-                ) from error
+            with torch.cuda.device(self.device):  # which is then again the caller's
+                Device(self.device.index).set_current()
+                code = compile_kernels(source, self._architecture)
+                try:
+                    self._kernels[name] = ObjectCode.from_cubin(code, name=source).get_kernel(name)
+                except Exception as error:
+                    gpu = torch.cuda.get_device_name(self.device)
+                    raise RuntimeError(
+                        f"{gpu} does not load kernels compiled by the installed NVRTC ({error}); expected a newer "
+                        "NVIDIA driver, or device='cpu'"
+                    ) from error
         return self._kernels[name]
 
     def launch(self, kernel: Any, blocks: int, shared_bytes: int, task: int, out: int) -> None:
@@ -130,11 +133,40 @@ class Gpu:
         from cuda.core import LaunchConfig, launch
 
         config = LaunchConfig(grid=blocks, block=THREADS, shmem_size=shared_bytes)
-        launch(torch.cuda.current_stream(self.device), config, kernel, np.uint64(task), np.uint64(out))
+        with torch.cuda.device(self.device):
+            launch(torch.cuda.current_stream(), config, kernel, np.uint64(task), np.uint64(out))
 
     def empty(self, count: int) -> torch.Tensor:
-        """So many bytes, at an address that is a multiple of 256; uint8 (count,)."""
-        return torch.empty(count, dtype=torch.uint8, device=self.device)
+        """So many bytes, at an address that is a multiple of 256; uint8 (count,).
+
+        Raises:
+            torch.OutOfMemoryError: there is no room for them.
+        """
+        try:
+            return torch.empty(count, dtype=torch.uint8, device=self.device)
+        except torch.OutOfMemoryError:
+            free, total = (size >> 20 for size in torch.cuda.mem_get_info(self.device))
+            raise torch.OutOfMemoryError(
+                f"{self.device} has {free:,} of {total:,} MiB free, and {-(-count >> 20):,} more are needed to draw; "
+                "expected a smaller batch"
+            ) from None
+
+    def resident(self, data: NDArray[np.uint8]) -> Callable[[], torch.Tensor]:
+        """Bytes that stay on the GPU, for any stream: a call gives them to the current one.
+
+        Its work waits for the upload, and the memory for its work, should the engine go before.
+        """
+        there, uploaded = self.empty(len(data)), torch.cuda.Event()
+        self.upload(data, there)
+        uploaded.record(torch.cuda.current_stream(self.device))
+
+        def given() -> torch.Tensor:
+            stream = torch.cuda.current_stream(self.device)
+            stream.wait_event(uploaded)
+            there.record_stream(stream)
+            return there
+
+        return given
 
     def upload(self, data: NDArray[np.uint8], to: torch.Tensor) -> None:
         """Copies bytes to the GPU in the order of the stream, through pinned memory: nobody waits."""

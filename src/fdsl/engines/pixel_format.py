@@ -80,6 +80,20 @@ class PixelFormat:
             return single.view(np.uint32)
         return _bfloat16(exact)
 
+    def write(self, pictures: NDArray[np.uint8], out: NDArray[Any]) -> None:
+        """Writes the pixels of pictures (B, channels, H, W) that were drawn as bytes.
+
+        Args:
+            pictures: as an engine drew them.
+            out: of that shape, integers of `element_bytes`: the bit patterns.
+        """
+        channels = pictures.shape[1]
+        every = np.broadcast_to(np.arange(256, dtype=np.uint8)[:, None], (256, channels))
+        tables = np.ascontiguousarray(self.values(every).T).view(out.dtype)
+        for picture, there in zip(pictures, out, strict=True):
+            for plane, table, into in zip(picture, tables, there, strict=True):
+                np.take(table, plane, out=into, mode="clip")
+
 
 def _bfloat16(exact: NDArray[np.float64]) -> NDArray[np.uint16]:
     """The nearest bfloat16, a tie to the even one: rounded once, not by way of float32."""

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fdsl.engines.pixel_format import PixelFormat
 from fdsl.primitives import AffineSystems, Drawing, SpatialSystems
 from fdsl.rendering import RenderSpec
 
@@ -21,6 +22,14 @@ class Engine(Protocol):
     The cuda engine gives the bytes of the cpu engine. Records and what is measured stay in main memory. A batch may be
     empty.
     """
+
+    @property
+    def device(self) -> Any:
+        """The torch.device of the tensors that it draws into; None: it draws into NumPy arrays."""
+
+    @property
+    def pixels(self) -> PixelFormat:
+        """How it writes them."""
 
     def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:
         """Uninitialised memory of that shape: of pixels as this engine draws them, or of a named dtype.

@@ -16,6 +16,9 @@ except ImportError as error:
 from fdsl.datasets import IndexedPictures
 from fdsl.feed import Feed, Labels
 
+# Options of the held-out feed too.
+_OF_BOTH = ("ahead", "threads", "pixels", "engine")
+
 
 class FeedDataModule(lightning.LightningDataModule):  # type: ignore[misc]
     """Feeds of a training dataset and, for validation, of a held-out one, made when the Trainer knows rank and device.
@@ -33,7 +36,8 @@ class FeedDataModule(lightning.LightningDataModule):  # type: ignore[misc]
         batch_size: of a rank. Or:
         global_batch_size: of all ranks together.
         held_out_batch_size: of a rank in validation; None takes that of training.
-        **options: further arguments of `Feed`: shuffle_seed, repeats, drop_last, ahead, threads, node_local.
+        **options: further arguments of `Feed`: shuffle_seed, repeats, drop_last, ahead, threads, pixels, engine,
+            node_local.
 
     Raises:
         ValueError: an argument is out of its range, when the feeds are made; or the checkpoint is of another order.
@@ -100,7 +104,7 @@ class FeedDataModule(lightning.LightningDataModule):  # type: ignore[misc]
         """The held-out pictures."""
         assert self._held_out is not None
         batches = {"batch_size": self._held_out_batch_size} if self._held_out_batch_size else self._batches
-        options = {name: value for name, value in self._options.items() if name in ("ahead", "threads")}
+        options = {name: value for name, value in self._options.items() if name in _OF_BOTH}
         return _SameEachTime(self._make(self._held_out, **batches, **options))
 
     def _make(self, dataset: IndexedPictures, **arguments: Any) -> Feed:

@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from fdsl.engines import cpu
 from fdsl.indexing import content_digest
 from fdsl.order import EpochBatches, EpochOrder, checked_state
-from fdsl.stalls import FeedStats, HostMark, Mark, StallTimer
+from fdsl.stalls import FeedStats, StallTimer
+from fdsl.streams import marks_of, thread_on
 from fdsl.train.framing import Content, Framing, decoded
 from fdsl.train.recipes import Data
 
@@ -291,7 +292,7 @@ class StoredLoader:
         self._shape = (data.channels, data.size, data.size)
         self._threads = cpu.thread_count(None)
         self._batch_samples = 0
-        self._timer = StallTimer(self._event if self.device.type == "cuda" else HostMark)
+        self._timer = StallTimer(marks_of(self.device))
 
     def __len__(self) -> int:
         """Batches of the epoch that is under way or comes next: those handed over and those left."""
@@ -348,7 +349,7 @@ class StoredLoader:
         reading = self._pictures.read(batches, starts, epoch)
         pending: deque[Future[_Batch]] = deque()
         self._timer.begin()
-        reader = ThreadPoolExecutor(1, "fdsl-reader", *self._on_device())
+        reader = ThreadPoolExecutor(1, "fdsl-reader", *thread_on(self.device))
         decoders = ThreadPoolExecutor(self._threads, "fdsl-decoder")
         try:
             for number in range(len(starts)):
@@ -364,7 +365,7 @@ class StoredLoader:
                 self._batch_samples = batches.batch_samples(batches.position)
                 batches.advance()
                 images, labels = (tensor.to(self.device, non_blocking=True) for tensor in (batch.images, batch.labels))
-                self._timer.receive(len(labels), seconds / self._threads)
+                self._timer.receive(len(labels), partial(float, seconds / self._threads))
                 yield images, labels
             self._timer.end()
             batches.end(epoch)
@@ -401,19 +402,6 @@ class StoredLoader:
                 reason = str(error).partition("\n")[0] or type(error).__name__
             reasons.append(reason)
         return time.perf_counter() - began, reasons
-
-    def _event(self) -> Mark:
-        event = torch.cuda.Event(enable_timing=True)
-        event.record(torch.cuda.current_stream(self.device))
-        mark: Mark = event
-        return mark
-
-    def _on_device(self) -> tuple[Any, ...]:
-        # A thread begins on the first GPU, and pinning there would take up its memory for the ranks of all others.
-        if self.device.type == "cpu":
-            return ()
-        index = torch.cuda.current_device() if self.device.index is None else self.device.index
-        return torch.cuda.set_device, (index,)
 
 
 @dataclass
