@@ -2,11 +2,11 @@
 // picture (its system, and where the fit puts it), the next draws strips of it.
 //
 // What bounds it, counted in the instructions for sm_90, not measured: a warp's step in the plane issues 31 where it
-// finds the fit and 38 where it hits a bit, in space 44 and 66 (a division among them); four schedulers issue one each a
-// cycle. Of shared memory, which gives 128 bytes a cycle, a step reads 7 such passes, in space 13; a bit is one atomic
-// operation of some 4, the most of 32 bits that share a bank. So a step takes 8 and 10 cycles to issue and 7 and 11 of
-// shared memory, in space 11 and 17, and 13 and 17: about even. A strip of numbers walks the whole picture again, which
-// costs less than numbers in memory outside.
+// finds the fit and 38 where it hits a bit, in space 44 and 66 (a division among them); four schedulers issue one each
+// a cycle. Of shared memory, which gives 128 bytes a cycle, a step reads 7 such passes, in space 13; a bit is one
+// atomic operation of some 4, the most of 32 bits that share a bank. So a step takes 8 and 10 cycles to issue and 7 and
+// 11 of shared memory, in space 11 and 17, and 13 and 17: about even. A strip of numbers walks the whole picture again,
+// which costs less than numbers in memory outside.
 //
 // A model of the formula (affine_model.h, spatial_model.h) gives:
 //   Instance, System, Packed, Maps, Trajectories: of shared/*_ifs.h and lane.h; PARAMETERS of a map
