@@ -19,8 +19,8 @@ from fdsl.train.recipes import Augmentation  # noqa: E402
 
 ARCHITECTURES = ("sm_75", "sm_80", "sm_89", "sm_90", "sm_100", "sm_120")
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# Whole runs of pixels; more strips than one; runs that are not whole.
-SHAPES = ((40, 24), (80, 112), (27, 30))
+# Runs that go on in the next row; more strips than one; a number of pixels that is not one of runs.
+SHAPES = ((48, 27), (80, 112), (27, 30))
 RAND_AUGMENT = {"rand_augment": 9.0, "rand_augment_increasing": True, "rand_augment_layers": 3}
 ALL = {"color_jitter": 0.4, "erasing": 0.7, "label_smoothing": 0.1}
 
@@ -37,7 +37,7 @@ def augment(blocks: Any = None, channels: int = 3, **settings: Any) -> Any:
     )
 
 
-def pictures(count: int, channels: int = 3, height: int = 40, width: int = 24) -> Any:
+def pictures(count: int, channels: int = 3, height: int = 48, width: int = 27) -> Any:
     """Noise of any, of few, of dark and of two levels, ramps, and one level."""
     numbers, shape = np.random.default_rng(count), (count, channels, height, width)
     images = numbers.integers(0, numbers.choice([256, 40, 5, 2], count)[:, None, None, None], shape)
@@ -121,7 +121,7 @@ def test_the_fused_step_gives_the_bits_of_torch(
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_numbers_of_any_size_are_rounded_once(dtype: str, blocks: HostBlocks) -> None:
     images = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16)
-    for std in (1e-6, 1e-4, 1 / 3, 3e4, 1e8):  # up to what no half holds, and down to its smallest
+    for std in (1e-6, 0.5 / 65510, 1e-4, 1 / 3, 3e4, 1e8):  # up to what no half holds, and down to its smallest
         expected, done = (
             augmentation.Augment(Augmentation(), 10, [0.5], [std], 0, dtype, blocks=way).normalize(images)
             for way in (None, blocks)
@@ -136,14 +136,14 @@ def test_a_sample_is_the_same_in_every_batch(blocks: HostBlocks) -> None:
     assert torch.equal(images, before)
     parts = [change(images[part], labels[part], 20 + part.start)[0] for part in (slice(0, 1), slice(1, 12))]
     assert torch.equal(torch.cat(parts), whole)
-    assert change(images[:0], labels[:0], 0)[0].shape == (0, 3, 40, 24)
+    assert change(images[:0], labels[:0], 0)[0].shape == (0, 3, 48, 27)
 
 
 def test_prepared_batches_run_again(blocks: HostBlocks) -> None:
     images, labels = pictures(7), torch.zeros(7, dtype=torch.int64)
     for settings in (RAND_AUGMENT, ALL):
         change = augment(blocks, **settings, mixup=0.8)
-        expected, out = change(images, labels, 5)[0], torch.empty(7, 3, 40, 24)
+        expected, out = change(images, labels, 5)[0], torch.empty(7, 3, 48, 27)
         prepared = change.prepare(images, 5, out)
         for _ in range(2):
             prepared.run(out.zero_())
@@ -152,7 +152,7 @@ def test_prepared_batches_run_again(blocks: HostBlocks) -> None:
 
 def test_without_kernels_nothing_is_prepared() -> None:
     with pytest.raises(RuntimeError, match="images are on cpu; expected a GPU"):
-        augment().prepare(pictures(1), 0, torch.empty(1, 3, 40, 24))
+        augment().prepare(pictures(1), 0, torch.empty(1, 3, 48, 27))
     with pytest.raises(ValueError, match="dtype is 'int8'; expected float32, float16, bfloat16"):
         augment(dtype="int8")
 
@@ -208,7 +208,7 @@ def test_a_graph_captures_it(gpu: Any) -> None:
     images, labels, out = (
         pictures(16).to(gpu),
         torch.arange(16, device=gpu) % 10,
-        torch.empty(16, 3, 40, 24, device=gpu),
+        torch.empty(16, 3, 48, 27, device=gpu),
     )
     for settings in (ALL, RAND_AUGMENT):
         change = augment(**settings, mixup=0.8)
