@@ -48,7 +48,7 @@ def test_a_category_is_one_of_the_catalog(family: str, name: str, monkeypatch: p
 )
 def test_a_spec_is_in_range(field: str, value: int, monkeypatch: pytest.MonkeyPatch) -> None:
     draw, arguments = recorded("fractaldb", "crop", monkeypatch)
-    spec = arguments[-4].copy().view(cpu._SPEC)
+    spec = arguments[-4].copy().view(cpu.SPEC)
     spec["size"] = 100
     spec[field] = value
     arguments[-4], arguments[-2] = (

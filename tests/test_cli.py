@@ -151,6 +151,7 @@ class TestSearch:
             (("fractaldb", "--fill-rate", "0.8"), "error: fill_rate 0.8 can't be reached"),
             (("fractaldb", "--fill-rate", "0.3", "--max-candidates", "50"), "acceptance rate"),
             (("fractaldb", "--categories", "0"), "error: categories is 0"),
+            (("fractaldb", "--device", "gpu"), "error: device is 'gpu'; expected 'auto', 'cpu', 'cuda' or 'cuda:N'"),
             (("rcdb", "--categories", "5000000000"), "expected a whole number from 1 to 4294967295"),
             (("rcdb", "--fill-rate", "0.2"), "'fill_rate' is not a setting of rcdb; expected: vertices, lines"),
             (("rcdb", "--set", "vertices=[2, 1e99]"), "vertices is [2, 1e+99]; expected a pair of whole numbers"),

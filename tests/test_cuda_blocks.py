@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pictures
 import pytest
+import torch
 from host_blocks import HostBlocks
 
+import fdsl
+from fdsl import RenderSpec
 from fdsl.engines import cuda, cuda_plans
 from fdsl.engines.cuda_gpu import compile_kernels
+from fdsl.engines.pixel_format import PixelFormat
 from fdsl.indexing import numbers_at
 from fdsl.primitives import Instances
 
@@ -41,6 +46,33 @@ def test_blocks_draw_the_bytes_of_the_cpu_engine(family: str, name: str, blocks:
     expected, _ = dataset.batch(range(len(dataset)), epoch=2)
     drawn = draw(dataset, cuda.Engine(blocks=blocks))
     assert np.array_equal(drawn.numpy(), expected)
+
+
+@pytest.mark.parametrize("pixels", [None, PixelFormat("bfloat16", channels_last=True)])
+def test_a_mix_is_drawn_into_one_batch(pixels: PixelFormat | None, blocks: HostBlocks) -> None:
+    parts = [pictures.dataset("fractaldb", name) for name in ("point", "patch")]
+    mixed, engine = fdsl.mix(parts), cuda.Engine(pixels=pixels, blocks=blocks)
+    indices = np.random.default_rng(0).permutation(len(mixed))[:9]
+    images, labels = mixed.batch(indices, epoch=2, engine=engine)
+    whole, expected = mixed.batch(range(len(mixed)), epoch=2, engine=engine)
+    assert torch.equal(images, whole[torch.from_numpy(indices)])
+    assert np.array_equal(labels, expected[indices])
+    assert pixels is None or images.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_catalogs_that_are_gone_take_no_memory(blocks: HostBlocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, uploads = cuda.Engine(blocks=blocks), []
+    upload = blocks.upload
+    monkeypatch.setattr(blocks, "upload", lambda *arguments: uploads.append(upload(*arguments)))
+    for seed in range(3):
+        dataset = fdsl.Dataset(fdsl.search("fractaldb", categories=1, seed=seed), 4, RenderSpec(size=16, points=50))
+        del uploads[:]
+        for _ in range(2):
+            dataset.batch([0, 3], engine=engine)
+        assert len(uploads) == 3 + 2  # the catalog once, and each batch
+        del dataset
+        gc.collect()
+    assert len(engine._resident) == 3
 
 
 def test_records_are_as_long_as_the_kernels_have_them(blocks: HostBlocks) -> None:

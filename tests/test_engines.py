@@ -91,9 +91,9 @@ def test_threads_are_counted_when_an_engine_draws(monkeypatch: pytest.MonkeyPatc
     assert (engine.threads, two.threads) == (7, 2)
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cuda:-1", "CPU", None, 0])
+@pytest.mark.parametrize("device", ["gpu", "gl:", "cuda:", "cuda:x", "cuda:-1", "CPU", None, 0])
 def test_a_device_that_is_none_is_named(device: Any) -> None:
-    with pytest.raises(ValueError, match=r"device is .*; expected 'auto', 'cpu', 'cuda' or 'cuda:N'$"):
+    with pytest.raises(ValueError, match=r"device is .*; expected 'auto', 'cpu', 'gl', 'cuda' or 'cuda:N'$"):
         engine_for(device)
     with pytest.raises(ValueError, match="device is"):
         fdsl.search("bezier", categories=4, device=device)
@@ -118,7 +118,7 @@ class TestGpus:
 
     def test_that_are_too_old_are_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: (7, 0))
-        with pytest.raises(RuntimeError, match=r"'cuda' is a Quadro of 7\.0; expected .*7\.5"):
+        with pytest.raises(RuntimeError, match=r"^device 'cuda' is a Quadro of 7\.0; expected .*7\.5"):
             engine_for("cuda")
         assert isinstance(engine_for("auto"), cpu.Engine)
 
@@ -128,7 +128,10 @@ class TestGpus:
 
         monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
         monkeypatch.setattr(torch.cuda, "init", init)
-        with pytest.raises(RuntimeError, match=r"is too old \(found version 11040\)\); expected .*up to date[^\n]*$"):
+        with pytest.raises(RuntimeError, match=r"is too old \(found version 11040\)\); expected .*up-to-date[^\n]*$"):
+            engine_for("cuda")
+        monkeypatch.setattr(torch.version, "cuda", None)
+        with pytest.raises(RuntimeError, match=r"no CUDA GPU \(it is built without CUDA\)"):
             engine_for("cuda")
         assert isinstance(engine_for("auto"), cpu.Engine)
 
@@ -138,6 +141,16 @@ class TestGpus:
             engine_for("cuda")
         with pytest.warns(UserWarning, match="the cpu draws"):
             assert isinstance(engine_for("auto"), cpu.Engine)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", ["fractaldb", "exfractaldb"])
+def test_a_gpu_finds_the_same_catalog(family: str) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("no GPU: a search on one not run")
+    found, expected = (fdsl.search(family, categories=40, device=device) for device in ("cuda", "cpu"))
+    assert found == expected
+    assert found.settings == expected.settings
 
 
 def test_a_missing_torch_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ HUES: int
 DENSITY_LEVELS: int
 KEY_BYTES: int
 AFFINE_INSTANCE_BYTES: int
+GL_BYTES: dict[str, int]
+LATTICE_NIBBLES: list[int]
 CONTOUR_INSTANCE_BYTES: int
 MAX_VERTICES: int
 MAX_LINES: int
@@ -206,5 +208,62 @@ def published_judge_spatial(
     maps: NDArray[np.int32],
     chosen: NDArray[np.uint8],
     least: float,
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_affine(
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_spatial(
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_clouds(
+    affine: NDArray[Any],
+    probability: NDArray[Any],
+    maps: NDArray[Any],
+    own: int,
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_contours(
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_bezier(
+    control_points: NDArray[Any],
+    curves: NDArray[Any],
+    weights: int,
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_perlin(
+    frequencies: NDArray[Any],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_points(
+    points: NDArray[np.float32],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
+    out: NDArray[np.uint8],
+) -> None: ...
+def gl_polylines(
+    vertices: NDArray[np.float32],
+    ends: NDArray[np.int64],
+    instances: NDArray[np.uint8],
+    spec: NDArray[np.uint8],
     out: NDArray[np.uint8],
 ) -> None: ...

@@ -141,7 +141,10 @@ Variation = Annotated[
 ]
 Seed = Annotated[int, typer.Option(help="Keys everything random.")]
 SearchDevice = Annotated[
-    str, typer.Option(help="auto, cpu, cuda or cuda:1; the result is the same. A GPU needs torch, which takes seconds.")
+    str,
+    typer.Option(
+        help="auto, cpu, cuda or cuda:1; the result is the same. A GPU needs torch, whose import takes seconds."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")]
 Instances = Annotated[

@@ -132,11 +132,11 @@ class IndexedPictures(ABC):
             engine: what draws, such as `fdsl.engines.cuda.Engine("cuda")`; None is the cpu engine with those threads.
 
         Returns:
-            images uint8 (B, channels, size, size), of a cuda engine a tensor; labels int64 (B,), an array. Dense labels
-            are a list of B dicts, with what was asked for of the n objects that are seen, those behind first: "labels"
-            int64 (n,), category + 1, because 0 is torchvision's background; "boxes" float32 (n, 4), x1 y1 x2 y2 around
-            the seen pixels, with exclusive ends; "masks" uint8 (n, size, size), 1 at the seen pixels, of a cuda engine
-            a tensor. An object that others hide has no label.
+            images uint8 (B, channels, size, size), labels int64 (B,). Dense labels are a list of B dicts, with what was
+            asked for of the n objects that are seen, those behind first: "labels" int64 (n,), category + 1, because 0
+            is torchvision's background; "boxes" float32 (n, 4), x1 y1 x2 y2 around the seen pixels, with exclusive
+            ends; "masks" uint8 (n, size, size), 1 at the seen pixels. An object that others hide has no label. Of a
+            cuda engine, images and masks are tensors on its device, and images have the dtype of its pixels.
 
         Raises:
             IndexError: an index is out of range.

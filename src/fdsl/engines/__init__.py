@@ -16,8 +16,8 @@ def engine_for(device: str, threads: int | None = None) -> Engine:
     """The engine that draws on a device.
 
     Args:
-        device: "cpu"; "cuda" or "cuda:1", which need torch and cuda-core; or "auto": "cuda" where there is a GPU that
-            can be used, else "cpu".
+        device: "cpu"; "cuda" or "cuda:1", which need torch and cuda-core; "gl" or "gl:1", which need moderngl, and draw
+            with OpenGL but judge with the cpu; or "auto": "cuda" where there is a GPU that can be used, else "cpu".
         threads: of the cpu engine; None uses the processors there are.
 
     Raises:
@@ -30,11 +30,15 @@ def engine_for(device: str, threads: int | None = None) -> Engine:
     """
     from fdsl.engines import cpu
 
-    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|cuda(:\d+)?", device):
-        raise ValueError(f"device is {device!r}; expected 'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if not isinstance(device, str) or not re.fullmatch(r"auto|cpu|(cuda|gl)(:\d+)?", device):
+        raise ValueError(f"device is {device!r}; expected 'auto', 'cpu', 'gl', 'cuda' or 'cuda:N'")
     processor = cpu.Engine(threads)
     if device == "cpu":
         return processor
+    if device.startswith("gl"):
+        from fdsl.engines import gl
+
+        return gl.Engine(int(device[3:] or 0))
     auto = device == "auto"
     device = "cuda" if auto else device
     try:
@@ -63,34 +67,32 @@ def check_gpu(device: Any) -> None:
         ImportError: torch is not installed.
         RuntimeError: there is no such GPU, its driver is too old for torch, or its compute capability is under 7.5.
     """
+    asked = f"device {str(device)!r}"
     try:
         import torch
     except ImportError as error:
-        raise ImportError(
-            f"device {str(device)!r} needs torch, which is not installed; pip install 'fdsl[cuda]'"
-        ) from error
-    expected = (
-        "expected a GPU of compute capability 7.5 or newer and an NVIDIA driver that is up to date, or device='cpu'"
-    )
-    if not torch.cuda.is_available():
-        raise RuntimeError(
-            f"device {str(device)!r} is not there: torch sees no CUDA GPU ({_reason(torch)}); {expected}"
-        )
+        raise ImportError(f"{asked} needs torch, which is not installed; pip install 'fdsl[cuda]'") from error
+    least = ".".join(map(str, _LEAST_CAPABILITY))
+    expected = f"expected a GPU of compute capability {least} or newer and an up-to-date NVIDIA driver, or device='cpu'"
+    with warnings.catch_warnings(action="ignore"):  # of torch, that the driver is too old: the error says so
+        available = torch.version.cuda is not None and torch.cuda.is_available()
+    if not available:
+        raise RuntimeError(f"{asked} is not there: torch sees no CUDA GPU ({_reason(torch)}); {expected}")
     count, place = torch.cuda.device_count(), torch.device(device).index
     if place is not None and place >= count:
-        raise RuntimeError(
-            f"device {str(device)!r} is not there: the last of {count} is 'cuda:{count - 1}'; {expected}"
-        )
+        raise RuntimeError(f"{asked} is not there: the last of {count} is 'cuda:{count - 1}'; {expected}")
     capability = torch.cuda.get_device_capability(place)
     if capability < _LEAST_CAPABILITY:
         name = torch.cuda.get_device_name(place)
-        raise RuntimeError(f"device {str(device)!r} is a {name} of {'.'.join(map(str, capability))}; {expected}")
+        raise RuntimeError(f"{asked} is a {name} of {'.'.join(map(str, capability))}; {expected}")
 
 
 def _reason(torch: Any) -> str:
-    """Why torch sees none: no driver, one that is too old, a torch without CUDA."""
+    """Why torch sees none: no driver, one that is too old, a torch for processors or AMD."""
+    if torch.version.cuda is None:
+        return "it is built without CUDA"
     try:
         torch.cuda.init()
-    except (RuntimeError, AssertionError) as error:
+    except RuntimeError as error:
         return str(error).partition(". ")[0].partition("\n")[0]
     return "it does not say why"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass
 from itertools import accumulate
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,16 +88,22 @@ class Engine:
     def __init__(self, device: str = "cuda", pixels: PixelFormat | None = None, blocks: Blocks | None = None) -> None:
         self.pixels = pixels or PixelFormat()
         self._blocks = blocks or Gpu(device)
-        self._resident: dict[int, tuple[NDArray[Any], torch.Tensor]] = {}
+        self._resident: dict[int, tuple[weakref.ref[NDArray[Any]], torch.Tensor]] = {}
 
-    def empty(self, shape: tuple[int, int, int, int]) -> torch.Tensor:
-        """An uninitialised batch that `draw` takes, of `shape` (B, channels, size, size)."""
-        pixels = self._blocks.empty(int(np.prod(shape)) * self.pixels.element_bytes)
-        pixels = pixels.view(getattr(torch, self.pixels.dtype))
-        if not self.pixels.channels_last:
-            return pixels.view(shape)
+    def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> torch.Tensor:
+        """Uninitialised memory of that shape: of pixels, a batch (B, channels, size, size) or flat; or of a dtype."""
+        kind: torch.dtype = getattr(torch, dtype or self.pixels.dtype)
+        memory = self._blocks.empty(prod(shape) * kind.itemsize).view(kind)
+        if dtype or len(shape) != 4 or not self.pixels.channels_last:
+            return memory.view(shape)
         pictures, channels, rows, columns = shape
-        return pixels.view(pictures, rows, columns, channels).permute(0, 3, 1, 2)
+        return memory.view(pictures, rows, columns, channels).permute(0, 3, 1, 2)
+
+    def put(self, out: torch.Tensor, rows: NDArray[np.int64], pictures: torch.Tensor) -> None:
+        """Copies pictures (N, ...) to the rows (N,) of a batch, on the current stream."""
+        there = self._blocks.empty(rows.nbytes)
+        self._blocks.upload(np.ascontiguousarray(rows).view(np.uint8), there)
+        out.index_copy_(0, there.view(torch.int64), pictures)
 
     def draw(
         self, drawing: Drawing, spec: RenderSpec, palette: NDArray[np.uint8], seed: int, out: torch.Tensor
@@ -127,12 +135,13 @@ class Engine:
         task["element_bytes"] = self.pixels.element_bytes
         for name, number in plan.numbers.items():
             task[name] = number
-        for name, array in plan.resident.items():
-            task[name] = self._address(array)
+        resident = {name: self._on_gpu(array) for name, array in plan.resident.items()}
+        for name, there in resident.items():
+            task[name] = there.data_ptr()
         picture_bytes = spec.size**2 * palette.shape[1] * self.pixels.element_bytes
         outside = plan.strips.outside_bytes
         at_once = max(1, _OUTSIDE_BYTES // outside if outside else len(drawing.records))
-        launches, memory = [], []
+        launches, memory = [], [*resident.values()]
         for first in range(0, len(drawing.records), at_once):
             records = drawing.records[first : first + at_once]
             arrays = {"values": self.pixels.values(palette).astype(np.uint32), "records": records, **plan.arrays}
@@ -153,13 +162,16 @@ class Engine:
             ]
         return Prepared(launches, memory, self._blocks)
 
-    def _address(self, array: NDArray[Any]) -> int:
-        """Where a catalog's array lies on the GPU; uploaded when it is first asked for."""
-        found = self._resident.get(id(array))
-        if found is None:
+    def _on_gpu(self, array: NDArray[Any]) -> torch.Tensor:
+        """A catalog's array on the GPU: uploaded when it is first asked for; freed by a later upload once it is gone.
+
+        A search has other arrays for each 2,048 candidates.
+        """
+        of, there = self._resident.get(id(array), (None, None))
+        if of is None or there is None or of() is not array:
+            self._resident = {key: found for key, found in self._resident.items() if found[0]() is not None}
             data = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
             there = self._blocks.empty(len(data))
             self._blocks.upload(data, there)
-            found = self._resident[id(array)] = array, there  # the array is kept, so that its id stays its own
-        address: int = found[1].data_ptr()
-        return address
+            self._resident[id(array)] = weakref.ref(array), there
+        return there

@@ -37,17 +37,10 @@ def compile_kernels(name: str, architecture: str) -> bytes:
     >>> compile_kernels("affine", "sm_90")[:4]
     b'\\x7fELF'
     """
-    try:
-        from cuda.core import Program, ProgramOptions
-        from cuda.core.utils import FileStreamProgramCache, make_program_cache_key
-        from cuda.pathfinder import find_nvidia_header_directory
-    except ImportError as error:
-        raise ImportError(
-            f"the cuda engine needs {error.name}, which is not installed; pip install 'fdsl[cuda]'"
-        ) from error
-    headers = find_nvidia_header_directory("cccl")
-    if headers is None:
-        raise ImportError("the cuda engine needs nvidia-cuda-cccl, which is not installed; pip install 'fdsl[cuda]'")
+    headers = _headers()
+    from cuda.core import Program, ProgramOptions
+    from cuda.core.utils import FileStreamProgramCache, make_program_cache_key
+
     source = (KERNELS / "cuda" / f"{name}.cu").read_text()
     # Every product and sum is rounded by itself, as on the cpu.
     options = ProgramOptions(
@@ -68,6 +61,21 @@ def compile_kernels(name: str, architecture: str) -> bytes:
             code = Program(source, "c++", options).compile("cubin").code
             cached[key] = code
     return bytes(code)
+
+
+def _headers() -> str:
+    """The folder of CCCL's headers; raises an ImportError for what compiling lacks."""
+    try:
+        import cuda.core  # noqa: F401
+        from cuda.pathfinder import find_nvidia_header_directory
+    except ImportError as error:
+        raise ImportError(
+            f"the cuda engine needs {error.name}, which is not installed; pip install 'fdsl[cuda]'"
+        ) from error
+    folder: str | None = find_nvidia_header_directory("cccl")
+    if folder is None:
+        raise ImportError("the cuda engine needs nvidia-cuda-cccl, which is not installed; pip install 'fdsl[cuda]'")
+    return folder
 
 
 @cache
@@ -94,6 +102,7 @@ class Gpu:
         check_gpu(self.device)
         index = torch.cuda.current_device() if self.device.index is None else self.device.index
         self.device = torch.device("cuda", index)
+        _headers()
         self._kernels: dict[str, Any] = {}
 
     @cached_property
@@ -106,8 +115,14 @@ class Gpu:
 
         if name not in self._kernels:
             Device(self.device.index).set_current()
-            module = ObjectCode.from_cubin(compile_kernels(source, self._architecture), name=source)
-            self._kernels[name] = module.get_kernel(name)
+            code = compile_kernels(source, self._architecture)
+            try:
+                self._kernels[name] = ObjectCode.from_cubin(code, name=source).get_kernel(name)
+            except Exception as error:
+                raise RuntimeError(
+                    f"{torch.cuda.get_device_name(self.device)} does not load kernels compiled by the installed NVRTC "
+                    f"({error}); expected a newer NVIDIA driver, or device='cpu'"
+                ) from error
         return self._kernels[name]
 
     def launch(self, kernel: Any, blocks: int, shared_bytes: int, task: int, out: int) -> None:

@@ -17,7 +17,8 @@ ALL_PIXELS = 2**31 - 1
 class Engine(Protocol):
     """Draws primitives into memory that the caller owns: NumPy arrays, or torch tensors on the engine's device.
 
-    The cuda engine gives the bytes of the cpu engine. Records and what is measured stay in main memory.
+    The cuda engine gives the bytes of the cpu engine. Records and what is measured stay in main memory. A batch may be
+    empty.
     """
 
     def empty(self, shape: tuple[int, ...], dtype: str | None = None) -> Any:

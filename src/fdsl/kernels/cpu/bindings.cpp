@@ -26,6 +26,7 @@ void bind_bezier(nb::module_& module);
 void bind_perlin(nb::module_& module);
 void bind_compose(nb::module_& module);
 void bind_given(nb::module_& module);
+void bind_gl(nb::module_& module);
 void bind_clouds(nb::module_& module);
 void bind_published(nb::module_& module);
 void bind_published_spatial(nb::module_& module);
@@ -91,6 +92,7 @@ NB_MODULE(_core, module) {
   bind_perlin(module);
   bind_compose(module);
   bind_given(module);
+  bind_gl(module);
   bind_clouds(module);
   bind_published(module);
   bind_published_spatial(module);
