@@ -113,7 +113,8 @@ class Prepared:
         if len(self.sums):
             self.sums.zero_()
         for launch in self.launches:
-            self.blocks.launch(launch.kernel, launch.blocks, launch.shared_bytes, launch.task, out.data_ptr())
+            address = out.data_ptr() + launch.first_byte
+            self.blocks.launch(launch.kernel, launch.blocks, launch.shared_bytes, launch.task, address)
 
 
 def prepare(
@@ -163,8 +164,9 @@ class _Batch:
         counted = sum(len(members) for layer in layers for name, members, _ in layer if name in _COUNTED)
         self.sums = blocks.empty(self.count * 8 if drawn.jitter else counted * self.channels * _COUNTS_BYTES)
         self._sums_used = 0
-        bytes_of_most = (1 + len(layers)) * (AUGMENT_TASK.itemsize + self.count * CHANGE.itemsize + 2 * _ALIGNED)
-        self._records, self._packed = blocks.empty(bytes_of_most), np.zeros(bytes_of_most, np.uint8)
+        record_bytes = max(CHANGE.itemsize, SAMPLE.itemsize)
+        most_bytes = (1 + len(layers)) * (AUGMENT_TASK.itemsize + self.count * record_bytes + 2 * _ALIGNED)
+        self._records, self._packed = blocks.empty(most_bytes), np.zeros(most_bytes, np.uint8)
         self._used = 0
         self._copies, self._launches = copies, list[Launch]()
 

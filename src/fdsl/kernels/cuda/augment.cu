@@ -2,8 +2,9 @@
 // is mixed with the last but i, so that a block has a strip of both, and reads and writes each once.
 //
 // What bounds it: memory. A picture costs channels * height * width bytes that are read and 4 (or 2) times as many that
-// are written, and where its colours are jittered as many that are read before, for the mean that contrast needs; that
-// is mostly found in the L2 cache. With jitter some 35 operations a value come to as much as the writing of 16 bits.
+// are written, and where its colours are jittered as many that are read before, for the mean that contrast needs; they
+// mostly lie in the L2 cache then. With jitter a value takes some 35 operations, which may bound it where 16 bits are
+// written; that was not measured yet.
 #include "cuda/levels.h"
 
 namespace fdsl {

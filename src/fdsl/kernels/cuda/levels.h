@@ -37,15 +37,6 @@ FDSL_INLINE T* global(T* pointer) {
 }
 #endif
 
-template <bool FIRST, class A, class B>
-struct EitherOf {
-  using Type = A;
-};
-template <class A, class B>
-struct EitherOf<false, A, B> {
-  using Type = B;
-};
-
 // So many pixels that follow one another.
 template <class T, int CHANNELS, int COUNT>
 struct Run {
@@ -127,17 +118,19 @@ FDSL_INLINE T* part_of(const Layout& layout, T* picture, int first, int part) {
 
 template <bool CHANNELS_LAST, class T, int CHANNELS, int COUNT>
 FDSL_INLINE void load_run(const Layout& layout, const uint8_t* picture, int first, Run<T, CHANNELS, COUNT>& run) {
-  using Word = typename EitherOf<(COUNT < 4), uint8_t, uint32_t>::Type;
-  constexpr int BYTES = sizeof(Word);
   FDSL_UNROLL
   for (int part = 0; part < CHANNELS; ++part) {
-    const auto pack = *reinterpret_cast<const Pack<Word, COUNT / BYTES>*>(
-        part_of<CHANNELS_LAST, CHANNELS, COUNT>(layout, picture, first, part));
-    FDSL_UNROLL
-    for (int i = 0; i < COUNT; ++i) {
-      const int k = part * COUNT + i;
-      take(CHANNELS_LAST ? run.at[k % CHANNELS][k / CHANNELS] : run.at[part][i],
-           static_cast<uint32_t>(pack.element[i / BYTES]) >> 8 * (i % BYTES) & 255u);
+    const uint8_t* from = part_of<CHANNELS_LAST, CHANNELS, COUNT>(layout, picture, first, part);
+    if constexpr (COUNT == 1) {
+      take(run.at[part][0], *from);
+    } else {
+      const auto words = *reinterpret_cast<const Pack<uint32_t, COUNT / 4>*>(from);
+      FDSL_UNROLL
+      for (int i = 0; i < COUNT; ++i) {
+        const int k = part * COUNT + i;
+        take(CHANNELS_LAST ? run.at[k % CHANNELS][k / CHANNELS] : run.at[part][i],
+             words.element[i / 4] >> 8 * (i % 4) & 255u);
+      }
     }
   }
 }
