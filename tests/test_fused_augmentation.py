@@ -30,6 +30,12 @@ def blocks(tmp_path_factory: pytest.TempPathFactory) -> HostBlocks:
     return HostBlocks(tmp_path_factory.mktemp("blocks"))
 
 
+@pytest.fixture(autouse=True)
+def _little_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much as a picture needs: a million numbers take longer to draw than all else here."""
+    monkeypatch.setattr(augmentation, "_NOISE", 1)
+
+
 def augment(blocks: Any = None, channels: int = 3, **settings: Any) -> Any:
     options = {name: settings.pop(name) for name in ("dtype", "channels_last") if name in settings}
     return augmentation.Augment(
