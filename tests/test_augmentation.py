@@ -311,8 +311,10 @@ def test_other_images_are_refused() -> None:
         augment(mean=[0.5] * 3)(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), labels, 0)
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: the way through pinned memory not run")
-def test_a_gpu_does_the_same(pictures: Any) -> None:
+def test_without_kernels_a_gpu_does_the_same(pictures: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(augmentation, "_gpu", lambda _: None)
     images, labels = pictures.repeat(30, 1, 1, 1), torch.arange(270) % 10
     change = augment(**ALL_KEYED, mixup=0.8, cutmix=1.0, label_smoothing=0.1)
     here, there = change(images, labels, 8), change(images.cuda(), labels.cuda(), 8)

@@ -17,7 +17,7 @@ except ImportError as error:
 _CACHED = 1 << 18
 
 Floats = NDArray[np.float64]
-# Of uint8 (N, channels, height, width), float32 (N, 6) of `_numbers`, and the fill.
+# Of uint8 (N, channels, height, width), float32 (N, 6) of `coefficients`, and the fill.
 PictureFunction = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]
 # What is done to some pictures of a batch: its name, their positions in the batch, and its argument for each of them.
 Operation = tuple[str, NDArray[np.intp], Floats]
@@ -74,7 +74,7 @@ def apply(images: torch.Tensor, layers: Sequence[Sequence[Operation]], fill: tor
     for layer, rows in zip(layers, table, strict=True):
         parts: dict[PictureFunction, list[Floats]] = {}
         for name, members, values in layer:
-            numbers = _numbers(name, values, *images.shape[2:])
+            numbers = coefficients(name, values, *images.shape[2:])
             parts.setdefault(OPERATIONS[name], []).append(np.column_stack([members, members, numbers]))
         rest = np.setdiff1d(np.arange(count), [member for _, members, _ in layer for member in members])
         parts[_unchanged] = [np.column_stack([rest] * 2 + [np.zeros(len(rest))] * 6)]
@@ -100,8 +100,8 @@ def pictures_at_once(images: torch.Tensor) -> int:
     return len(images) if images.is_cuda else max(1, _CACHED // max(1, images[:1].numel()))
 
 
-def _numbers(name: str, values: Floats, height: int, width: int) -> Floats:
-    """Arguments as the functions below take them, float64 (N, 6).
+def coefficients(name: str, values: Floats, height: int, width: int) -> Floats:
+    """Arguments as the functions below, and the kernels, take them, float64 (N, 6).
 
     Of warps: the pixel (x, y) comes from (a x + b y + c, d x + e y + f). Of others: the argument, and zeros.
     """
@@ -226,3 +226,5 @@ OPERATIONS: dict[str, PictureFunction] = {
     "TranslateXRel": _warp,
     "TranslateYRel": _warp,
 }
+
+WARPS = tuple(name for name, operation in OPERATIONS.items() if operation is _warp)
