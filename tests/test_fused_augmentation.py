@@ -12,7 +12,7 @@ from host_blocks import HostBlocks
 augmentation = pytest.importorskip("fdsl.train.augmentation")
 torch = pytest.importorskip("torch")
 
-from fdsl.engines.cuda_gpu import compile_kernels  # noqa: E402
+from fdsl.engines.cuda_gpu import Gpu, compile_kernels  # noqa: E402
 from fdsl.train import fused_augmentation  # noqa: E402
 from fdsl.train.rand_augment import OPERATIONS, WARPS, argument  # noqa: E402
 from fdsl.train.recipes import Augmentation  # noqa: E402
@@ -156,6 +156,17 @@ def test_prepared_batches_run_again(blocks: HostBlocks) -> None:
             assert torch.equal(out, expected)
 
 
+@pytest.mark.parametrize("error", [ImportError, RuntimeError])
+def test_where_no_kernels_run_torch_does(error: type[Exception], monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(augmentation, "Gpu", missing)
+    augmentation._gpu.cache_clear()
+    assert augmentation._gpu(torch.device("cuda", 0)) is None
+    augmentation._gpu.cache_clear()
+
+
 def test_without_kernels_nothing_is_prepared() -> None:
     with pytest.raises(RuntimeError, match="images are on cpu; expected a GPU"):
         augment().prepare(pictures(1), 0, torch.empty(1, 3, 48, 27))
@@ -168,8 +179,9 @@ def gpu() -> Any:
     if not torch.cuda.is_available():
         pytest.skip("no GPU: the kernels of augmentation not run on one")
     device = torch.device("cuda", torch.cuda.current_device())
-    if augmentation._gpu(device) is None:
-        pytest.skip("no GPU: this one is too old, or cuda-core is not installed")
+    if torch.cuda.get_device_capability(device) < (7, 5):
+        pytest.skip("no GPU: this one is too old for the kernels")
+    Gpu(device).kernel("augment", "augment_float32_3")  # says why, where Augment would go on without it
     return device
 
 

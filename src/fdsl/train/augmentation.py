@@ -22,7 +22,6 @@ from fdsl.train.rand_augment import (
 # isort: split
 import torch
 
-from fdsl.engines import check_gpu
 from fdsl.engines.cuda import Blocks
 from fdsl.engines.cuda_gpu import Gpu
 from fdsl.train.fused_augmentation import Drawn, Mixing, Prepared, prepare
@@ -335,14 +334,10 @@ def _dense(images: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _gpu(device: torch.device) -> Gpu | None:
-    """A GPU that runs our kernels; None where it is too old for them, or what compiles them is not installed."""
+    """A GPU that runs our kernels; None where it or its driver is too old for them, or no compiler is installed."""
     try:
-        check_gpu(device)
-    except RuntimeError:
-        return None
-    gpu = Gpu(device)
-    try:
+        gpu = Gpu(device)
         gpu.kernel("augment", "augment_float32_3")
-    except ImportError:
+    except (ImportError, RuntimeError):
         return None
     return gpu
