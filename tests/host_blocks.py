@@ -20,6 +20,7 @@ class HostBlocks:
     """What `fdsl.engines.cuda_gpu.Gpu` is to the cuda engine, without a GPU."""
 
     device = torch.device("cpu")
+    backward = False  # blocks, and the threads of a phase
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -33,13 +34,18 @@ class HostBlocks:
         return self._sources[name]
 
     def kernel(self, source: str, name: str) -> Any:
-        return getattr(self.source(source), name)
+        library = self.source(source)
+        ctypes.c_int.in_dll(library, "backward").value = self.backward
+        return getattr(library, name)
 
     def launch(self, kernel: Any, blocks: int, shared_bytes: int, task: int, out: int) -> None:
         assert shared_bytes <= 48 * 1024
-        shared = np.empty(shared_bytes + 256, np.uint8)
+        shared = np.empty(shared_bytes + 512, np.uint8)
         aligned = -(-shared.ctypes.data // 256) * 256
+        beyond = shared[aligned - shared.ctypes.data + shared_bytes :]
+        beyond[:] = 0xA5
         kernel(*map(ctypes.c_void_p, (task, out)), blocks, ctypes.c_void_p(aligned), shared_bytes)
+        assert (beyond == 0xA5).all()
 
     def empty(self, count: int) -> torch.Tensor:
         memory = torch.full((count + 256,), 0xA5, dtype=torch.uint8)

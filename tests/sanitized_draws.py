@@ -28,4 +28,6 @@ for labels in ("class", ("class", "mask", "boxes")):
     dataset = fdsl.Dataset(catalog, 8, fdsl.RenderSpec(size=64, points=500), labels=labels)
     for _ in fdsl.Feed(dataset, batch_size=4, device="cuda"):
         pass
+scenes = fdsl.clouds.SceneDataset(fdsl.search("exfractaldb", categories=2, device="cuda"), scenes=2)
+scenes.batch(range(2), engine=engine)
 torch.cuda.synchronize()

@@ -55,6 +55,28 @@ def test_blocks_draw_the_bytes_of_the_cpu_engine(family: str, name: str, blocks:
     assert np.array_equal(drawn.numpy(), expected)
 
 
+@pytest.mark.parametrize(
+    ("family", "name"),
+    [
+        *((family, "color, patch") for family in ("fractaldb", "exfractaldb")),
+        *(
+            (family, "random view, rotation")
+            for family in ("fractaldb", "exfractaldb", "pcfractaldb", "rcdb", "zigzags")
+        ),
+        *((family, "patch per point, color") for family in ("exfractaldb", "pcfractaldb", "sparks")),
+        *((family, "density") for family in ("fractaldb", "pcfractaldb")),
+        *((family, "color") for family in ("bezier", "perlin", "visualatom", "ripples")),
+    ],
+)
+def test_the_order_of_blocks_and_threads_changes_nothing(
+    family: str, name: str, blocks: HostBlocks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "backward", True)
+    dataset = pictures.dataset(family, name)
+    expected, _ = dataset.batch(range(len(dataset)), epoch=2)
+    assert np.array_equal(draw(dataset, cuda.Engine(blocks=blocks)).numpy(), expected)
+
+
 @pytest.mark.parametrize("pixels", [None, PixelFormat("bfloat16", channels_last=True)])
 def test_a_mix_is_drawn_into_one_batch(pixels: PixelFormat | None, blocks: HostBlocks) -> None:
     parts = [pictures.dataset("fractaldb", name) for name in ("point", "patch")]
@@ -223,6 +245,17 @@ def test_clouds_are_measured_as_on_the_cpu(points: int, least: float, blocks: Ho
     assert 0 < expected["finite"].sum() < 60
     measured = cuda.Engine(blocks=blocks).measure_spatial(drawing, points, 3, least)
     assert measured.tobytes() == expected.tobytes()
+
+
+def test_the_order_of_threads_changes_no_measurement(blocks: HostBlocks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "backward", True)
+    spec = RenderSpec(size=64, points=5_001, pad=6)
+    for family, measure in (
+        ("fractaldb", lambda engine, drawing: engine.measure(drawing, spec, 3, 600)),
+        ("exfractaldb", lambda engine, drawing: engine.measure_spatial(drawing, 2_001, 3, 0.05)),
+    ):
+        expected, measured = (measure(e, candidates(family, 40)) for e in (cpu.Engine(), cuda.Engine(blocks=blocks)))
+        assert measured.tobytes() == expected.tobytes()
 
 
 def test_nothing_is_measured_of_nothing(blocks: HostBlocks) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 import pictures
 import pytest
 from host_blocks import HostBlocks
+from test_cuda_blocks import candidates
 from test_determinism import DIGESTS
 
 import fdsl
@@ -227,6 +228,23 @@ class TestGpu:
         assert same(images, expected)
         assert np.array_equal(labels, classes)
         assert pictures.digest(expected) == DIGESTS[family][name]
+
+    @pytest.mark.parametrize("enough", [2**31 - 1, 600])
+    def test_pictures_are_measured_as_on_the_cpu(self, enough: int, gpu: cuda.Engine) -> None:
+        drawing, spec = candidates("fractaldb", 500), RenderSpec(size=512, points=20_001, pad=6)
+        expected = cpu.Engine().measure(drawing, spec, 3, enough)
+        assert gpu.measure(drawing, spec, 3, enough).tobytes() == expected.tobytes()
+
+    @pytest.mark.parametrize(("points", "least"), [(10_001, 0.0), (10_000, 0.05)])
+    def test_clouds_are_measured_as_on_the_cpu(self, points: int, least: float, gpu: cuda.Engine) -> None:
+        drawing = candidates("exfractaldb", 500)
+        expected = cpu.Engine().measure_spatial(drawing, points, 3, least)
+        assert gpu.measure_spatial(drawing, points, 3, least).tobytes() == expected.tobytes()
+
+    def test_scenes_are_those_of_the_cpu(self, gpu: cuda.Engine) -> None:
+        dataset = fdsl.clouds.SceneDataset(pictures.catalog("pcfractaldb"), scenes=50)
+        drawn, expected = (dataset.batch(range(50), engine=engine)["points"] for engine in (gpu, None))
+        assert drawn.cpu().numpy().tobytes() == expected.tobytes()
 
     @pytest.mark.parametrize("family", [family for family, specs in pictures.SPECS.items() if "fresh" in specs])
     def test_a_graph_draws_again_into_the_same_tensor(self, family: str, gpu: cuda.Engine) -> None:

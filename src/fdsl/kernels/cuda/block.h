@@ -98,6 +98,11 @@ FDSL_INLINE void copy_words(T& to, const T& from, int thread) {
 
 #else
 
+// Blocks, and the threads of a phase, go from the last to the first where a test says so: no result may depend on it.
+extern "C" {
+inline int backward = 0;
+}
+
 class Block {
  public:
   template <class T>
@@ -113,7 +118,7 @@ class Block {
   }
   template <class Phase>
   void each(Phase phase) const {
-    for (int thread = 0; thread < THREADS; ++thread) phase(thread);
+    for (int i = 0; i < THREADS; ++i) phase(backward ? THREADS - 1 - i : i);
   }
 
  private:
@@ -130,8 +135,9 @@ class Block {
 // Shared memory begins with anything, here with what is no sensible number.
 #define FDSL_KERNEL(name, Task, ...)                                                              \
   extern "C" void name(const void* task, void* out, int blocks, void* shared, int shared_bytes) { \
-    for (int block = 0; block < blocks; ++block) {                                                \
+    for (int i = 0; i < blocks; ++i) {                                                            \
       __builtin_memset(shared, 0xA5, shared_bytes);                                               \
+      const int block = fdsl::backward ? blocks - 1 - i : i;                                      \
       fdsl::name(fdsl::Block(block, shared), *static_cast<const fdsl::Task*>(task), out);         \
     }                                                                                             \
   }
