@@ -190,10 +190,10 @@ def seconds_of(work: Callable[[], object], arguments: argparse.Namespace) -> flo
     return median(several(times) for _ in range(arguments.rounds))
 
 
-# Instructions and passes of shared memory that a warp needs for a step, counted in the machine code for sm_90: of the
-# walk that finds the box, and of that which hits bits.
-BOX_STEP = {"instructions": 26, "passes": 8}
-HIT_STEP = {"instructions": 33, "passes": 12}
+# Instructions and passes of shared memory that a warp needs for a step (kernels/cuda/points.h): of the walk that finds
+# the box, and of that which hits bits.
+BOX_STEP = {"instructions": 31, "passes": 7}
+HIT_STEP = {"instructions": 38, "passes": 11}
 BURN_IN, TRAJECTORIES, WARP = 32, 256, 32
 
 
@@ -372,7 +372,7 @@ def augmentation(arguments: argparse.Namespace, engine: cuda.Engine, catalog: fd
     """Images/s of augmentation on the GPU: ours, in torch operations, Kornia's, torchvision's."""
     import gpu_augmentation
 
-    return gpu_augmentation.measured(arguments.device, arguments.rounds)
+    return gpu_augmentation.augmentation()
 
 
 def print_tables(report: dict[str, Any], output: Path) -> None:
