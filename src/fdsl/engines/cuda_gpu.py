@@ -68,10 +68,18 @@ def _headers() -> str:
     """The folder of CCCL's headers; raises an ImportError for what compiling lacks."""
     try:
         import cuda.core  # noqa: F401
-        from cuda.pathfinder import find_nvidia_header_directory
+        from cuda.pathfinder import DynamicLibNotFoundError, find_nvidia_header_directory, load_nvidia_dynamic_lib
     except ImportError as error:
         raise ImportError(
             f"the cuda engine needs {error.name}, which is not installed; pip install 'fdsl[cuda]'"
+        ) from error
+    try:
+        load_nvidia_dynamic_lib("nvrtc")
+    except DynamicLibNotFoundError as error:
+        version = (torch.version.cuda or "13").partition(".")[0]
+        raise ImportError(
+            f"the cuda engine finds no NVRTC for the installed cuda-bindings; pip install 'cuda-bindings=={version}.*' "
+            "nvidia-cuda-nvrtc"
         ) from error
     folder: str | None = find_nvidia_header_directory("cccl")
     if folder is None:
