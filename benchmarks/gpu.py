@@ -45,6 +45,7 @@ TARGETS = {
     "point-gray/512/100000/stored": 1_500_000,
     **{f"{draw}/512/100000/own": 100_000 for draw in ("point-color", "point-density", "patch_per_point-gray")},
 }
+PATCH_TARGET = 0.8  # of points
 TRAINED, TRAINED_BATCH = "deit_tiny_patch16_224", 512
 SEARCH_TARGET_S, ORIGINAL_MINUTES = 30.0, 29.0
 EXAMPLE = """\
@@ -69,6 +70,8 @@ def main() -> None:
             "versions": versions(("fdsl", "numpy", "torch", "timm", "cuda-core", "webdataset", "moderngl"), {}),
             **rounded_to_five_digits(PARTS[name](arguments, engine, catalog)),
         }
+        if name == "draw":  # the figure that others quote stands by itself
+            report |= {"gpu": report[name]["machine"]["gpu"], "images_per_s": report[name].pop("images_per_s")}
         arguments.output.parent.mkdir(parents=True, exist_ok=True)
         arguments.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(report, indent=2)) if arguments.json else print_tables(report, arguments.output)
@@ -244,7 +247,7 @@ def train(arguments: argparse.Namespace, engine: cuda.Engine, catalog: fdsl.Cata
         from fdsl.train.recipes import recipe_named
 
         recipe = recipe_named("fractaldb-deit-tiny")
-        augment = Augment(recipe.augmentation, 1000, mean=[0.5], std=[0.5], seed=0).to(device)
+        augment = Augment(recipe.augmentation, 1000, mean=[0.5], std=[0.5], seed=0, dtype="bfloat16").to(device)
         fed = epochs(fdsl.Feed(dataset, batch_size=batch, device=arguments.device, drop_last=True))
         for number, (images, labels) in enumerate(fed):
             yield augment(images, labels, number * batch)
@@ -383,8 +386,13 @@ def print_tables(report: dict[str, Any], output: Path) -> None:
         table = new_table(
             f"Drawing on {drawn['machine']['gpu']}", "what", "images/s", "kernels", "batch", "target", "met"
         )
-        for key, rate in drawn["images_per_s"].items():
-            target = TARGETS.get(key)
+        targets = TARGETS | {
+            f"patch-gray/512/100000/{fit}": round(PATCH_TARGET * report["images_per_s"][point])
+            for fit in FITS
+            if (point := f"point-gray/512/100000/{fit}") in report["images_per_s"]
+        }
+        for key, rate in report["images_per_s"].items():
+            target = targets.get(key)
             met = "" if target is None else "yes" if rate >= target else "no"
             wanted = f"{target:,}" if target else ""
             cells = f"{rate:,.0f}", f"{drawn['kernels_images_per_s'][key]:,.0f}", f"{drawn['batch'][key]:,}"
@@ -401,7 +409,8 @@ def print_tables(report: dict[str, Any], output: Path) -> None:
         )
     if searched := report.get("search"):
         for categories, seconds in searched["seconds"].items():
-            console.print(f"{int(categories):,} categories found in {seconds:,.1f} s")
+            target = f" (target {SEARCH_TARGET_S:.0f} s)" if categories == "100000" else ""
+            console.print(f"{int(categories):,} categories found in {seconds:,.1f} s{target}")
     if made := report.get("nothing"):
         drawing = made["drawing_s"]["gpu"]
         console.print(
