@@ -1,18 +1,13 @@
-// The lane type of a GPU thread: one float. cpu/lanes_portable.h says what each member does.
+// The lane type of a GPU thread: one float. cpu/lanes_portable.h and its base say what each member does.
 #pragma once
 
 #include "cuda/block.h"
+#include "shared/scalar_lane.h"
 #include "shared/spatial_ifs.h"
 
 namespace fdsl {
 
-struct Lane {
-  static constexpr int WIDTH = 1;
-  using Float = float;
-  using Int = uint32_t;
-  using Index = uint32_t;
-  using Mask = bool;
-
+struct Lane : ScalarLane {
   // Every STRIDE-th number: what one index picks of several tables lies side by side, and comes in one load.
   template <class T, int STRIDE>
   struct Column {
@@ -29,45 +24,9 @@ struct Lane {
     FDSL_MEMBER float operator[](Int point) const { return slope[point & 255u]; }
   };
 
-  static FDSL_MEMBER Float set(float v) { return v; }
-  static FDSL_MEMBER Int set(int32_t v) { return static_cast<uint32_t>(v); }
-  static FDSL_MEMBER Int load(const uint32_t* v) { return *v; }
-  static FDSL_MEMBER Float load(const float* v) { return *v; }
-  static FDSL_MEMBER void store(uint32_t* to, Int v) { *to = v; }
-  static FDSL_MEMBER void store(float* to, Float v) { *to = v; }
-
-  static FDSL_MEMBER Float fma(Float a, Float b, Float c) { return fused(a, b, c); }
-  static FDSL_MEMBER Float add(Float a, Float b) { return a + b; }
-  static FDSL_MEMBER Float subtract(Float a, Float b) { return a - b; }
-  static FDSL_MEMBER Float multiply(Float a, Float b) { return a * b; }
-  static FDSL_MEMBER Float divide(Float a, Float b) { return a / b; }
   static FDSL_MEMBER Float floor(Float a) { return rounded_down(a); }
-  static FDSL_MEMBER Float minimum(Float a, Float b) { return a < b ? a : b; }
-  static FDSL_MEMBER Float maximum(Float a, Float b) { return a > b ? a : b; }
-  static FDSL_MEMBER Float minimum_where(Mask where, Float a, Float b) { return where && a < b ? a : b; }
-  static FDSL_MEMBER Float maximum_where(Mask where, Float a, Float b) { return where && a > b ? a : b; }
-  static FDSL_MEMBER Float add_where(Mask where, Float a, Float b) { return where ? a + b : b; }
   static FDSL_MEMBER Int truncate(Float a) { return static_cast<uint32_t>(truncated(a)); }
-  static FDSL_MEMBER Float to_float(Int a) { return static_cast<float>(static_cast<int32_t>(a)); }
 
-  static FDSL_MEMBER Int add(Int a, Int b) { return a + b; }
-  static FDSL_MEMBER Int subtract(Int a, Int b) { return a - b; }
-  static FDSL_MEMBER Int multiply(Int a, Int b) { return a * b; }
-  static FDSL_MEMBER Int multiply_high(Int a, Int b) { return static_cast<uint64_t>(a) * b >> 32; }
-  static FDSL_MEMBER Int bit_and(Int a, Int b) { return a & b; }
-  static FDSL_MEMBER Int bit_or(Int a, Int b) { return a | b; }
-  static FDSL_MEMBER Int bit_xor(Int a, Int b) { return a ^ b; }
-  template <int N>
-  static FDSL_MEMBER Int shift_left(Int a) {
-    return a << N;
-  }
-  template <int N>
-  static FDSL_MEMBER Int shift_right(Int a) {
-    return a >> N;
-  }
-  static FDSL_MEMBER Mask at_least(Float a, Float b) { return a >= b; }
-  static FDSL_MEMBER Mask between(Float low, Float a, Float high) { return a >= low && a <= high; }
-  static FDSL_MEMBER Mask both(Mask a, Mask b) { return a && b; }
   static FDSL_MEMBER Index index(Int a) { return a & 7u; }
   // The alias lies in the low three bits of the threshold, a multiple of eight: one word to a slot.
   struct Nothing {};

@@ -1,7 +1,7 @@
 // Random iteration of a 2D iterated function system, by the "chaos game" (Barnsley, Fractals Everywhere, 1988),
 // over any lane type: float on a GPU thread or in portable C++, or a register of 4, 8 or 16 floats (cpu/lanes_*.h).
 //
-// A lane type V (cpu/lanes_portable.h says what each member does) gives:
+// A lane type V (cpu/lanes_portable.h and its base say what each member does) gives:
 //   V::WIDTH; V::Float, V::Int: registers; V::Table: eight values, looked up by the low three bits of an index
 //   arithmetic and comparisons of both; minimum and maximum give the second operand where either is NaN
 //
