@@ -288,7 +288,7 @@ def original_drawer(engine: gl.Engine, dataset: fdsl.Dataset, indices: np.ndarra
         drawing = drawing_of(dataset, indices)
         host = np.empty((len(indices), _core.GL_BYTES["affine"]), np.uint8)
         systems = (params["affine"], params["probability"], params["maps"])
-        _core.gl_affine(*systems, cpu._bytes(drawing.records), cpu._spec_bytes(spec, dataset.seed), host)
+        _core.gl_affine(*systems, cpu.record_bytes(drawing.records), cpu.spec_bytes(spec, dataset.seed), host)
         records = torch.from_numpy(host).cuda()
         with context:
             canvas.use()

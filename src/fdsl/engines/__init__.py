@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import warnings
-from importlib import import_module
 from typing import Any
 
 from fdsl.engines.pixel_format import PixelFormat
@@ -40,7 +39,7 @@ def engine_for(device: str, threads: int | None = None, pixels: PixelFormat | No
     if device.startswith("gl"):
         from fdsl.engines import gl
 
-        return gl.Engine(int(device[3:] or 0))
+        return gl.Engine(int(device[3:]) if device[3:] else None)
     auto = device == "auto"
     device = "cuda" if auto else device
     try:
@@ -50,13 +49,14 @@ def engine_for(device: str, threads: int | None = None, pixels: PixelFormat | No
             return processor
         raise
     try:
-        engine: Engine = import_module("fdsl.engines.cuda").Engine(device, pixels)
+        from fdsl.engines.cuda import Engine as CudaEngine
+
+        return CudaEngine(device, pixels)
     except (ImportError, RuntimeError) as error:
         if not auto:
             raise
         warnings.warn(f"a GPU is there, but the cpu draws: {error}", stacklevel=3)
         return processor
-    return engine
 
 
 def check_gpu(device: Any, least: tuple[int, int] = LEAST_CAPABILITY) -> None:

@@ -116,11 +116,13 @@ def spec_record(spec: RenderSpec, seed: int) -> NDArray[np.void]:
     return record
 
 
-def _spec_bytes(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
+def spec_bytes(spec: RenderSpec, seed: int) -> NDArray[np.uint8]:
+    """The same as bytes, (bytes,)."""
     return np.frombuffer(spec_record(spec, seed).tobytes(), np.uint8)
 
 
-def _bytes(records: NDArray[np.void]) -> NDArray[np.uint8]:
+def record_bytes(records: NDArray[np.void]) -> NDArray[np.uint8]:
+    """Records (N,) as their bytes, (N, bytes)."""
     return np.ascontiguousarray(records).view(np.uint8).reshape(len(records), records.dtype.itemsize)
 
 
@@ -168,7 +170,7 @@ class Engine:
     ) -> None:
         """Draws a batch into `out`, uint8 (B, channels, size, size), C-contiguous; see `protocol.Engine.draw`."""
         kernel = kernel_name()
-        common: tuple[Any, ...] = (_bytes(drawing.records), _spec_bytes(spec, seed), palette, out, self.threads)
+        common: tuple[Any, ...] = (record_bytes(drawing.records), spec_bytes(spec, seed), palette, out, self.threads)
         match drawing:
             case AffineSystems(params=params):
                 _core.draw_affine(kernel, params["affine"], params["probability"], params["maps"], *common)
@@ -200,7 +202,7 @@ class Engine:
         masks: NDArray[np.uint8],
     ) -> None:
         """Pastes drawn objects onto canvases; see `protocol.Engine.compose`. All arrays are C-contiguous."""
-        _core.compose(pixels, _bytes(objects), ground, opaque, out, masks, self.threads)
+        _core.compose(pixels, record_bytes(objects), ground, opaque, out, masks, self.threads)
 
     def draw_clouds(
         self,
@@ -216,7 +218,7 @@ class Engine:
             params["affine"],
             params["probability"],
             params["maps"],
-            _bytes(records),
+            record_bytes(records),
             seed,
             own,
             out,
@@ -262,10 +264,10 @@ class Engine:
             drawing.params["affine"],
             drawing.params["probability"],
             drawing.params["maps"],
-            _bytes(drawing.records),
-            _spec_bytes(spec, seed),
+            record_bytes(drawing.records),
+            spec_bytes(spec, seed),
             np.broadcast_to(np.asarray(enough, np.int32), len(result)).copy(),
-            _bytes(result),
+            record_bytes(result),
             self.threads,
         )
         return result
@@ -278,10 +280,10 @@ class Engine:
             drawing.params["affine"],
             drawing.params["probability"],
             drawing.params["maps"],
-            _bytes(drawing.records),
-            _spec_bytes(RenderSpec(points=points), seed),
+            record_bytes(drawing.records),
+            spec_bytes(RenderSpec(points=points), seed),
             least,
-            _bytes(result),
+            record_bytes(result),
             self.threads,
         )
         return result

@@ -304,7 +304,7 @@ class Engine:
             task[name] = there.data_ptr() + start if working.get(name, 1) else 0
         packed = np.zeros(ends[len(arrays)], np.uint8)
         for array, start in zip([task, *arrays.values()], [0, *ends], strict=False):
-            packed[start : start + array.nbytes] = np.frombuffer(array.tobytes(), np.uint8)
+            packed[start : start + array.nbytes] = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
         self._blocks.upload(packed, there[: len(packed)])
         return there, starts
 

@@ -16,11 +16,12 @@ try:
 except ImportError as error:
     raise ImportError("the cuda engine needs torch, which is not installed; pip install 'fdsl[cuda]'") from error
 
+from fdsl import _core
 from fdsl.engines import check_gpu
 from fdsl.presets import cache_folder
 
 KERNELS = Path(__file__).parents[1] / "kernels"
-THREADS = 256
+THREADS = _core.TRAJECTORIES  # of a block
 _CACHE_BYTES = 256 << 20
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdsl import _core
 from fdsl.engines.cpu import SPEC, Engine
+from fdsl.engines.cuda_gpu import THREADS
 from fdsl.primitives import (
     AffineSystems,
     BezierCurves,
@@ -26,11 +27,10 @@ from fdsl.primitives import (
 )
 from fdsl.rendering import RenderSpec
 
-SHARED_BYTES = 48 * 1024  # of a block; kernels/cuda/block.h
+SHARED_BYTES = 48 * 1024  # of a block: what every GPU gives without being asked
 # Of a block's shared memory, at most, before its plane.
 _HEADER_BYTES = 1024
 CLOUD_HEADER_BYTES = 2048
-_THREADS = 256  # of a block
 _MARGIN = 2  # cells around a strip; kernels/cuda/planes.h
 # Strips of numbers beyond so many would walk a picture too often: they then lie in the GPU's memory. Of bits the
 # largest picture has 46, which take less long than to write its pixels.
@@ -155,7 +155,7 @@ def plan(drawing: Drawing, spec: RenderSpec, seed: int, entries: int) -> Plan:
             levels = np.empty((len(drawing.records), 1, spec.size, spec.size), np.uint8)
             Engine().draw(drawing, spec, np.arange(entries, dtype=np.uint8)[:, None], seed, levels)
             return _pixels("fields", FIELDS_TASK, spec, arrays={"levels": levels})
-    raise NotImplementedError(type(drawing).__name__)
+    assert_never(drawing)
 
 
 def _systems(name: str, params: Mapping[str, NDArray[Any]], spec: RenderSpec) -> Plan:
@@ -256,7 +256,7 @@ def _pixels(
 def _contours(records: NDArray[np.void], spec: RenderSpec) -> Plan:
     most = int(records["vertices"].clip(1, _core.MAX_VERTICES).max(initial=1))
     strips = canvas_strips(spec.size, CONTOURS_HEADER_BYTES + most * _VERTEX_BYTES)
-    of_a_thread = next(count for count in (4, 16) if most <= count * _THREADS)
+    of_a_thread = next(count for count in (4, 16) if most <= count * THREADS)
     kernel = f"draw_contours_{of_a_thread}", strips.count, strips.shared_bytes
     return Plan("contours", CONTOURS_TASK, [kernel], strips, numbers={"most": most})
 

@@ -354,7 +354,7 @@ def _plan(drawing: Drawing, spec: RenderSpec, channels: int, seed: int) -> _Plan
         case _:
             raise ValueError(f"the gl engine draws no {type(drawing).__name__}; expected another drawing or engine")
     records = np.empty((len(drawing.records), _core.GL_BYTES[kind]), np.uint8)
-    getattr(_core, f"gl_{kind}")(*given, cpu._bytes(drawing.records), cpu._spec_bytes(spec, seed), records)
+    getattr(_core, f"gl_{kind}")(*given, cpu.record_bytes(drawing.records), cpu.spec_bytes(spec, seed), records)
     flags = {"OWN_FIT": spec.fit == "own", "PATCH": spec.draw == "patch", "HUES": spec.color == "color"}
     side, picture_bytes = spec.size + 2 * _MARGIN, channels * spec.size**2
     return _Plan(

@@ -73,12 +73,9 @@ class PixelFormat:
             if len(given) not in (1, palette.shape[1]):
                 raise ValueError(f"{name} has {len(given)} numbers; expected one, or {palette.shape[1]} (the channels)")
         exact: NDArray[np.float64] = (palette / 255.0 - numbers[0]) / numbers[1]
-        if self.dtype == "float16":
-            return exact.astype(np.float16).view(np.uint16)
-        single = exact.astype(np.float32)
-        if self.dtype == "float32":
-            return single.view(np.uint32)
-        return _bfloat16(exact)
+        if self.dtype == "bfloat16":
+            return _bfloat16(exact)
+        return exact.astype(self.dtype).view(np.uint16 if self.dtype == "float16" else np.uint32)
 
     def write(self, pictures: NDArray[np.uint8], out: NDArray[Any]) -> None:
         """Writes the pixels of pictures (B, channels, H, W) that were drawn as bytes.

@@ -14,6 +14,7 @@ from fdsl.train.rand_augment import OPERATIONS, WARPS, Operation, coefficients
 # isort: split
 import torch
 
+from fdsl.engines import cuda
 from fdsl.engines.cuda import Blocks, Launch
 
 # Of kernels/cuda/levels.h, augment.cu and rand_augment.cu.
@@ -103,18 +104,14 @@ class Drawn:
 class Prepared:
     """A batch whose numbers are on the GPU: `run` only launches, so that a CUDA graph captures it."""
 
-    launches: list[Launch]
-    memory: list[torch.Tensor]  # what the launches read and write, beside the output
+    launched: cuda.Prepared
     sums: torch.Tensor  # that begin at 0
-    blocks: Blocks
 
     def run(self, out: torch.Tensor) -> None:
         """Writes the batch to `out`, on the current stream."""
         if len(self.sums):
             self.sums.zero_()
-        for launch in self.launches:
-            address = out.data_ptr() + launch.first_byte
-            self.blocks.launch(launch.kernel, launch.blocks, launch.shared_bytes, launch.task, address)
+        self.launched.draw(out)
 
 
 def prepare(
@@ -221,7 +218,8 @@ class _Batch:
     def prepared(self, memory: list[torch.Tensor]) -> Prepared:
         """All of it, with the records uploaded."""
         self.blocks.upload(self._packed[: self._used], self._records[: self._used])
-        return Prepared(self._launches, [*memory, *self._copies, self._records], self.sums, self.blocks)
+        kept = [*memory, *self._copies, self._records]
+        return Prepared(cuda.Prepared(self._launches, kept, self.blocks), self.sums)
 
     def _places(self) -> NDArray[np.uint64]:
         offsets = np.arange(self.count) * self.picture_bytes

@@ -18,7 +18,6 @@
 namespace fdsl {
 
 constexpr int THREADS = 256;             // of a block: one a trajectory
-constexpr int SHARED_BYTES = 48 * 1024;  // of a block: what every GPU gives without being asked
 constexpr uint32_t RAISED = 0x4B000000;  // bits of 2^23 as float
 
 #if defined(__CUDACC__)

@@ -7,6 +7,8 @@
 
 namespace fdsl {
 
+static_assert(THREADS == TRAJECTORIES);
+
 struct Lane : ScalarLane {
   // Every STRIDE-th number: what one index picks of several tables lies side by side, and comes in one load.
   template <class T, int STRIDE>
