@@ -66,6 +66,14 @@ def test_saved_weights_come_back_with_what_they_are_of(run: Path, trained: Any) 
     assert torch.equal(outputs(plain), outputs(trained))
 
 
+def test_the_same_weights_give_the_same_file(run: Path, trained: Any) -> None:
+    file = run / "weights.safetensors"
+    first = file.read_bytes()
+    for _ in range(8):  # the library writes two keys of metadata in one order or the other
+        save_weights(file, trained, weights.info_of(file))
+        assert file.read_bytes() == first
+
+
 def test_a_new_head_leaves_the_rest(run: Path, trained: Any) -> None:
     torch.manual_seed(3)
     network, info = network_from(run, classes=["x", "y", "z"])

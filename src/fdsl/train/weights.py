@@ -105,7 +105,8 @@ class WeightsInfo:
 def save_weights(path: str | os.PathLike[str], network: torch.nn.Module, info: WeightsInfo) -> None:
     """Writes a network's weights as safetensors, with `info` as JSON in the metadata under "fdsl".
 
-    The names are timm's, so `timm.create_model(info.model, checkpoint_path=path)` takes the file too.
+    The names are timm's, so `timm.create_model(info.model, checkpoint_path=path)` takes the file too. The same weights
+    give the same bytes.
 
     Raises:
         OSError: it cannot be written; nothing is left behind.
@@ -115,7 +116,17 @@ def save_weights(path: str | os.PathLike[str], network: torch.nn.Module, info: W
     state = {name: value.detach().cpu().contiguous() for name, value in _unwrapped(network.state_dict()).items()}
     with whole_or_nothing(Path(path)) as temporary:
         # Not by save_file, whose files only their owner can read.
-        temporary.write_bytes(save(state, metadata={"format": "pt", "fdsl": json.dumps(asdict(info))}))
+        temporary.write_bytes(_in_order(save(state, metadata={"format": "pt", "fdsl": json.dumps(asdict(info))})))
+
+
+def _in_order(data: bytes) -> bytes:
+    """A safetensors file with its metadata in order: the library writes it in a random one."""
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text + data[start:]
 
 
 def network_from(
