@@ -139,8 +139,15 @@ class TestResume:
             with pytest.raises(KeyboardInterrupt, match="interrupted at step 1; resume"):
                 pretrain(output=tmp_path / "run")
         first = pretrain(output=tmp_path / "run", resume=True)
+        assert first.steps == 10
+        before = {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()}
+        assert pretrain(output=tmp_path / "run", resume=True) == first
+        assert {file.name: file.read_bytes() for file in (tmp_path / "run").iterdir()} == before
+        (tmp_path / "run" / "report.json").write_text('{"model": "fdsl_sm')  # by a process that was killed
         again = pretrain(output=tmp_path / "run", resume=True)
-        assert (again.steps, again.train_loss) == (first.steps, first.train_loss) == (10, first.train_loss)
+        assert (again.steps, again.train_loss, again.recipe) == (10, first.train_loss, first.recipe)
+        assert {file.name for file in (tmp_path / "run").iterdir()} == before.keys()
+        assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before["weights.safetensors"]
 
     def test_an_interruption_between_the_end_and_the_evaluation(
         self, pretrain: Pretrain, dataset: fdsl.Dataset, tmp_path: Path

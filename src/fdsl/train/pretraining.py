@@ -16,7 +16,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -198,6 +198,9 @@ def _as_rank(
         module = processes.together(rank, set_up)
         processes.together(rank, lambda: claim(folder, resume) if first else None)
         checkpoint = processes.together(rank, lambda: checkpoint_in(folder, module.settings) if resume else None)
+        digest = module.source.digest
+        if ended := processes.of_first(rank, _report_in(folder, recipe, digest) if resume and first else None):
+            return ended
         if first:
             (folder / RECIPE).write_text(recipe.yaml(), "utf-8")
         run = _Run(folder, bars)
@@ -235,8 +238,22 @@ def _as_rank(
                 recipe.data.std,
             )
             save_weights(folder / WEIGHTS, module.measured, info)
-            (folder / REPORT).write_text(json.dumps(asdict(report), indent=2) + "\n")
+            with whole_or_nothing(folder / REPORT) as temporary:
+                temporary.write_text(json.dumps(asdict(report), indent=2) + "\n")
         return processes.of_first(rank, report)
+
+
+def _report_in(folder: Path, recipe: Recipe, digest: str) -> PretrainReport | None:
+    """That of a run that has ended, with this very recipe and data: what it measured then is not measured again."""
+    if not (folder / WEIGHTS).is_file():
+        return None
+    try:
+        found = json.loads((folder / REPORT).read_text("utf-8"))
+        report = PretrainReport(**{field.name: found[field.name] for field in fields(PretrainReport)})
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it is made again
+    asked = (digest, recipe.model_dump(mode="json", exclude_none=True))
+    return report if (report.dataset, report.recipe) == asked else None
 
 
 class _Pretraining(lightning.LightningModule):  # type: ignore[misc]
@@ -421,20 +438,20 @@ class _Run(lightning.Callback):  # type: ignore[misc]
             module.ema.update(module.model)
         before, module.done = module.done, module.share_done()
         ended = module.done >= 1
-        fields: dict[str, float] = {}
+        row: dict[str, float] = {}
         if module.step % _LOG_EVERY == 0 or ended:
             (total,) = processes.summed(module.rank, module.loss_sum.item())
             module.mean_loss, module.steps_since = total / module.rank.world_size / module.steps_since, 0
             module.loss_sum.zero_()
-            fields = {"loss": module.mean_loss, "learning_rate": module.rate}
+            row = {"loss": module.mean_loss, "learning_rate": module.rate}
         if module.source.held_out_images and (
             ended or int(module.done * training.evaluations) > int(before * training.evaluations)
         ):
-            fields["held_out_accuracy"] = self.evaluate(module)
-        if fields and module.rank.rank == 0:
-            append_log(self._folder, {"step": module.step, "seconds": module.elapsed} | fields)
+            row["held_out_accuracy"] = self.evaluate(module)
+        if row and module.rank.rank == 0:
+            append_log(self._folder, {"step": module.step, "seconds": module.elapsed} | row)
             for logger in trainer.loggers:
-                logger.log_metrics(fields, step=module.step)
+                logger.log_metrics(row, step=module.step)
         if ended or module.step % training.checkpoint_every == 0:
             file = self._folder / CHECKPOINT
             with whole_or_nothing(file) if module.rank.rank == 0 else contextlib.nullcontext(file) as temporary:
