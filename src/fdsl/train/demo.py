@@ -56,7 +56,7 @@ def demo(output: str | os.PathLike[str] = "runs/demo", seconds: float = 90.0, pr
     True
     """
     began = time.perf_counter()
-    folder = Path(output)
+    folder = Path(output).resolve()
     if folder.exists() and not _is_demo(folder):
         raise FileExistsError(f"{folder} holds something else than a demo; expected a new, an empty or a demo's folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -66,9 +66,12 @@ def demo(output: str | os.PathLike[str] = "runs/demo", seconds: float = 90.0, pr
             report = _run(work, seconds, progress, began)
         except KeyboardInterrupt:
             raise KeyboardInterrupt(f"interrupted; {folder} is as it was") from None
-        if folder.exists():
-            shutil.rmtree(folder)
-        work.rename(folder)
+        # What is in the folder is replaced, not itself: it may be the current one, or a mount.
+        folder.mkdir(exist_ok=True)
+        for old in folder.iterdir():
+            shutil.rmtree(old) if old.is_dir() and not old.is_symlink() else old.unlink()
+        for new in work.iterdir():
+            shutil.move(new, folder)
     _print(report, folder)
     return report
 
