@@ -15,6 +15,7 @@ from fdsl.presets import PRESETS
 recipes = pytest.importorskip("fdsl.train.recipes")
 networks = pytest.importorskip("fdsl.train.networks")
 schedules = pytest.importorskip("fdsl.train.schedules")
+augmentations = pytest.importorskip("fdsl.train.augmentation")
 torch = pytest.importorskip("torch")
 timm_cosine = pytest.importorskip("timm.scheduler.cosine_lr")
 
@@ -108,6 +109,18 @@ class TestIsAsTheTableSays:
         for column in ("mean", "std"):
             numbers = getattr(data, column)
             assert ", ".join(f"{each:g}" for each in numbers) == row[column]
+
+    def test_the_augmentation_that_it_builds(self, name: str) -> None:
+        recipe = recipe_named(name)
+        done, data = recipe.augmentation, recipe.data
+        augment = augmentations.Augment(done, 10, data.mean, data.std, seed=0)
+        ramp = torch.arange(1024).remainder(256).to(torch.uint8).view(32, 32).expand(8, data.channels, 32, 32)
+        pixels, targets = augment(ramp, torch.zeros(8, dtype=torch.int64), first=0)
+        assert targets[:, 0].tolist() == pytest.approx([1 - 0.9 * done.label_smoothing] * 8)
+        assert targets.sum(1).tolist() == pytest.approx([1.0] * 8)
+        changes = done.rand_augment is not None or done.erasing > 0 or done.cutmix > 0
+        assert torch.equal(pixels, augment.normalize(ramp)) != changes
+        assert augment.normalize(ramp)[0, 0, 7, 31].item() == pytest.approx((1 - data.mean[0]) / data.std[0])
 
     def test_reads_back_from_its_own_yaml(self, name: str, tmp_path: Path) -> None:
         recipe = recipe_named(name)
@@ -208,6 +221,12 @@ class TestOverrides:
         view = recipe_named("fractaldb-resnet50", ["data.view.flip=0.5"]).data
         assert (view.crop_of, view.view.flip) == (None, 0.5)
 
+    def test_a_catalog_beside_a_file_is_the_files(self, tmp_path: Path) -> None:
+        (tmp_path / "recipe.yaml").write_text("data: {source: catalog.safetensors}")
+        assert recipe_named(tmp_path).data.source == "catalog.safetensors"
+        (tmp_path / "catalog.safetensors").touch()
+        assert recipe_named(tmp_path).data.source == str(tmp_path / "catalog.safetensors")
+
     def test_what_is_packaged_stays_as_it_is(self) -> None:
         recipe_named("finetune-deit", ["model.options.drop_path_rate=0.5"])
         assert recipe_named("finetune-deit").model.options == {"drop_path_rate": 0.0}
@@ -232,6 +251,10 @@ class TestBadInput:
             (["data.mean=[0.1, 0.2]"], "--set data.mean=[0.1, 0.2]: data: mean has 2 numbers; expected one, or one"),
             (["data.std=[0]"], "data: std is (0.0,); expected numbers over 0"),
             (["data.crop_of=100"], "data: crop_of is 100; expected at least the size, 224"),
+            (["data.view={scale: [1, 0.08]}"], "data.view: RandomView(scale=) is (1.0, 0.08); expected a pair 0 < low"),
+            (["data.view={ratio: [0, 1]}"], "data.view: RandomView(ratio=) is (0.0, 1.0); expected a pair 0 < low"),
+            (["data.seed=-1"], "data.seed is -1; expected greater than or equal to 0"),
+            (["optimizer.learning_rate=.inf"], "optimizer.learning_rate is inf; expected a finite number"),
             (["schedule.epochs="], "expected one of epochs, steps and seconds"),
             (["schedule.seconds=60"], "the clock decides where seconds is set; expected a warm-up in warmup_share"),
             (["schedule.milestones=[30]"], "schedule: shape is 'cosine'; expected 'steps' with milestones"),
@@ -322,6 +345,7 @@ def catalogs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 # The runs at scale differ in the catalog alone.
 @pytest.mark.parametrize("name", [name for name in TABLE if not name.startswith("scale") or name.endswith("-21k")])
+@pytest.mark.filterwarnings("ignore:the run has 2 steps")
 def test_two_steps_at_a_small_size(name: str, catalogs: dict[str, Path], tmp_path: Path) -> None:
     pretraining = pytest.importorskip("fdsl.train.pretraining")
     source = TABLE[name]["data"]

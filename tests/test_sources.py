@@ -103,6 +103,14 @@ class TestDrawn:
         assert sorted(first) == sorted(all_of(held_out))
         assert first == again
 
+    def test_held_out_pictures_of_a_mix_are_whole(self, catalog: fdsl.Catalog) -> None:
+        def mixed(view: fdsl.RandomView | None) -> fdsl.MixedDataset:
+            parts = fdsl.Dataset(catalog, 100, fdsl.RenderSpec(SIZE, 2000, pad=0, view=view)).split(0.6)
+            return fdsl.mix(list(parts), weights=[2, 1], length=30)
+
+        source = DrawnSource(mixed(None), mixed(fdsl.RandomView(scale=(0.08, 0.1))))
+        assert sorted(keys(source.held_out(8, "cpu"))) == sorted(all_of(mixed(None)))
+
     def test_held_out_windows_are_in_the_middle(self, settings: dict[str, Any], catalog: fdsl.Catalog) -> None:
         source = opened(**settings, held_out=0.4, crop_of=24)
         held_out = fdsl.Dataset(catalog, 100, fdsl.RenderSpec(24, 2000, pad=0)).split(0.6)[1]
@@ -598,6 +606,14 @@ class TestShards:
 
     def test_files_that_are_no_tar(self, tmp_path: Path, picture: bytes) -> None:
         (tmp_path / "s.tar").write_bytes(b"no tar" * 1000)
+        with pytest.raises(ValueError, match=r"s\.tar: a damaged tar file"):
+            opened(f"shards:{tmp_path}/s.tar")
+
+    @pytest.mark.parametrize("damage", [slice(100), slice(0), slice(512, 600)])
+    def test_a_shard_that_ends_in_a_header_is_damaged(self, tmp_path: Path, picture: bytes, damage: slice) -> None:
+        write_shard(tmp_path / "s.tar", {f"{n}{suffix}": b"%d" % n for n in range(4) for suffix in (".jpg", ".cls")})
+        whole = (tmp_path / "s.tar").read_bytes()
+        (tmp_path / "s.tar").write_bytes(whole[:4096] + whole[4096:4608][damage])  # the headers of two come before
         with pytest.raises(ValueError, match=r"s\.tar: a damaged tar file"):
             opened(f"shards:{tmp_path}/s.tar")
 

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -59,15 +60,19 @@ def pretrain(dataset: fdsl.Dataset) -> Pretrain:
     return run
 
 
-def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
-    """A Ctrl-C in the forward pass of a step, once."""
+def ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, step: int, interrupt: Callable[[], None] = ctrl_c) -> None:
+    """A Ctrl-C, or something else, in the forward pass of a step, once."""
     forward, calls = pretraining.Augment.forward, 0
 
     def counted(self: Any, *batch: Any) -> Any:
         nonlocal calls
         calls += 1
         if calls == step:
-            raise KeyboardInterrupt
+            interrupt()
         return forward(self, *batch)
 
     monkeypatch.setattr(pretraining.Augment, "forward", counted)
@@ -148,6 +153,16 @@ class TestResume:
         assert (again.steps, again.train_loss, again.recipe) == (10, first.train_loss, first.recipe)
         assert {file.name for file in (tmp_path / "run").iterdir()} == before.keys()
         assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before["weights.safetensors"]
+
+    def test_a_terminated_run_is_an_interrupted_one(
+        self, pretrain: Pretrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Else Lightning would end the process as if all were done."""
+        with monkeypatch.context() as patch:
+            interrupt_at(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+            with pytest.raises(KeyboardInterrupt, match=r"interrupted at step 6; the last checkpoint is .*last\.ckpt"):
+                pretrain({"training.checkpoint_every": 4}, output=tmp_path / "run")
+        assert pretrain(output=tmp_path / "run", resume=True).steps == 10
 
     def test_an_interruption_between_the_end_and_the_evaluation(
         self, pretrain: Pretrain, dataset: fdsl.Dataset, tmp_path: Path
@@ -472,6 +487,26 @@ def test_a_row_that_was_cut_off_is_left_out_of_the_log(tmp_path: Path) -> None:
     assert (tmp_path / "log.csv").read_text() == f"{header}10,1,2,0.1,\n20,,1.5,,\n"
 
 
+def test_a_loss_that_is_no_number_ends_the_run(pretrain: Pretrain, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the loss is nan at step 10; expected a number: a lower optimizer\.learning"):
+        pretrain({"optimizer.learning_rate": 1e30}, output=tmp_path / "run")
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        ({"schedule.warmup_share": None, "schedule.warmup_epochs": 2}, "has 10 steps, and the warm-up takes 12 steps"),
+        ({"schedule.shape": "steps", "schedule.milestones": (3, 5)}, "and the first milestone comes after 18 steps"),
+    ],
+)
+def test_a_run_that_is_too_short_for_its_schedule_is_told(
+    pretrain: Pretrain, tmp_path: Path, schedule: dict[str, Any], message: str
+) -> None:
+    with pytest.warns(UserWarning, match=message):
+        pretrain(schedule, output=tmp_path / "run")
+
+
 def test_a_demo_replaces_nothing_but_a_demo(tmp_path: Path) -> None:
     from fdsl.train.demo import demo
 
@@ -481,14 +516,18 @@ def test_a_demo_replaces_nothing_but_a_demo(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_demo(tmp_path: Path) -> None:
+def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from PIL import Image
 
     from fdsl.train.demo import demo
 
-    for _ in range(2):  # the second replaces the first
-        report = demo(tmp_path / "runs" / "demo", seconds=3, progress=False)
     folder = tmp_path / "runs" / "demo"
+    demo(folder, seconds=3, progress=False)
+    monkeypatch.chdir(folder)
+    (folder / "report.txt").touch()
+    report = demo(".", seconds=3, progress=False)  # the second replaces the first
+    assert not (folder / "report.txt").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["demo"]
     assert json.loads((folder / "report.json").read_text()) == report
     assert {"engine_images_per_s", "images_per_s", "waiting_share", "held_out_accuracy"} <= report.keys()
     for name in ("contact_sheet.png", "curves.png"):
@@ -496,8 +535,9 @@ def test_demo(tmp_path: Path) -> None:
             image.load()
             assert min(image.size) > 300
     assert len(fdsl.Catalog.load(folder / "catalog.safetensors")) == 100
-    recipe = recipe_named(folder, set=[f"data.source={folder / 'catalog.safetensors'}"])
-    assert recipe.schedule.seconds == 3
+    monkeypatch.chdir("/")
+    recipe = recipe_named(folder)
+    assert (recipe.schedule.seconds, open_source(recipe.data).digest) == (3, report["dataset"])
     assert open_source(recipe.data).digest == report["dataset"]
     assert len(network_from(folder)[1].classes) == 100
     assert [path.name for path in folder.parent.iterdir()] == ["demo"]

@@ -92,7 +92,7 @@ def _say(line: str) -> None:
 
 def _fail(line: str, code: int = 1) -> int:
     # The functions behind a command speak of their own arguments.
-    _say(line.replace("resume=True", "--resume"))
+    _say(line.replace("resume=True", "--resume").replace("skip_corrupt", "--skip-corrupt"))
     return code
 
 
@@ -835,7 +835,7 @@ def pretrain(
 ) -> None:
     """Train a timm model as a recipe says, on pictures that are drawn while it trains, or on stored ones.
 
-    Example: fdsl pretrain --recipe fractaldb-deit-tiny --set schedule.epochs=10 --out runs/deit --devices 4
+    Example: fdsl pretrain --recipe fractaldb-deit-tiny --set training.ema=0.9999 --out runs/deit --devices 4
     Example: fdsl pretrain --resume --out runs/deit --devices 4
     Example: torchrun --nproc-per-node 8 --no-python fdsl pretrain --recipe fractaldb-deit-tiny
     Example: srun --nodes 2 --ntasks-per-node 8 --gpus-per-node 8 fdsl pretrain --recipe fractaldb-deit-tiny

@@ -119,4 +119,6 @@ def has_fast_bf16(device: torch.device) -> bool:
     """Whether training in bf16 is faster there than in float32."""
     # Processors with AMX train 1.3 to 1.5 times as fast; newer versions of torch tell of them.
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return device.type == "cuda" or bool(capabilities.get("amx_bf16"))
+    if device.type == "cuda":
+        return bool(torch.cuda.get_device_capability(device) >= (8, 0))  # before Ampere it is emulated
+    return bool(capabilities.get("amx_bf16"))

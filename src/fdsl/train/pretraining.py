@@ -44,7 +44,7 @@ from fdsl.train.networks import device_named, device_text, has_fast_bf16, highes
 from fdsl.train.progress import progress_bars, reports_to
 from fdsl.train.recipes import RECIPE, Recipe
 from fdsl.train.run_folder import CHECKPOINT, REPORT, append_log, checkpoint_in, claim, start_log
-from fdsl.train.schedules import learning_rate, steps_of, steps_per_epoch
+from fdsl.train.schedules import learning_rate, steps_of, steps_per_epoch, unreached
 from fdsl.train.sources import Loader, Source, open_source
 from fdsl.train.weights import WEIGHTS, WeightsInfo, save_weights
 from fdsl.whole_files import whole_or_nothing
@@ -117,7 +117,7 @@ def pretrain(
 
     A run that stops anywhere and is resumed with as many processes ends, on the CPU, with the bits of one that never
     stopped, on one process and on two; where `schedule.seconds` is set, the clock decides. Resumed with another number
-    of processes it goes on with the next picture, and only dropout draws other numbers.
+    of processes it goes on with the next picture; dropout draws other numbers, and mixing finds other partners.
 
     Args:
         recipe: what is trained on what, and how.
@@ -202,7 +202,8 @@ def _as_rank(
         if ended := processes.of_first(rank, _report_in(folder, recipe, digest) if resume and first else None):
             return ended
         if first:
-            (folder / RECIPE).write_text(recipe.yaml(), "utf-8")
+            with whole_or_nothing(folder / RECIPE) as temporary:
+                temporary.write_text(recipe.yaml(), "utf-8")
         run = _Run(folder, bars)
         try:
             _fit(module, run, _loggers(loggers, folder, checkpoint) if first else [], checkpoint)
@@ -270,6 +271,12 @@ class _Pretraining(lightning.LightningModule):  # type: ignore[misc]
         self.settings = {"dataset": source.digest, "recipe": recipe.model_dump(mode="json")}
         self.steps_per_epoch = steps_per_epoch(source.images, training.batch_size)
         self.steps = steps_of(recipe.schedule, self.steps_per_epoch)
+        if left := unreached(recipe.schedule, self.steps_per_epoch):
+            warnings.warn(
+                f"the run has {self.steps:,} steps, and {left}; for a shorter run set schedule.warmup_share, or "
+                "schedule.milestones, too",
+                stacklevel=2,
+            )
         self.highest = highest_rate(recipe.optimizer, training.batch_size)
         self.share = slice_of(training.batch_size, rank.rank, rank.world_size)
         self.model = network
@@ -443,6 +450,11 @@ class _Run(lightning.Callback):  # type: ignore[misc]
             (total,) = processes.summed(module.rank, module.loss_sum.item())
             module.mean_loss, module.steps_since = total / module.rank.world_size / module.steps_since, 0
             module.loss_sum.zero_()
+            if not math.isfinite(module.mean_loss):  # as DeiT's code stops; the last checkpoint is from before
+                raise ValueError(
+                    f"the loss is {module.mean_loss} at step {module.step}; expected a number: a lower "
+                    "optimizer.learning_rate, or optimizer.clip_norm"
+                )
             row = {"loss": module.mean_loss, "learning_rate": module.rate}
         if module.source.held_out_images and (
             ended or int(module.done * training.evaluations) > int(before * training.evaluations)
@@ -476,6 +488,7 @@ class _Run(lightning.Callback):  # type: ignore[misc]
         total = min(training.held_out_images, module.source.held_out_images)
         task = self._bars.add_task("evaluating", total=total, note="")
         network = module.measured
+        processes.share_buffers(rank, network)
         trained = [part for part in network.modules() if part.training]  # frozen ones may not be
         network.eval()
         with torch.inference_mode(), torch.autocast(module.where.type, torch.bfloat16, enabled=module.bf16):
@@ -488,6 +501,8 @@ class _Run(lightning.Callback):  # type: ignore[misc]
             part.training = True
         self._bars.remove_task(task)
         all_right, all_seen = processes.summed(rank, right.item(), seen)
+        if not all_seen:
+            raise ValueError("no held-out picture can be decoded; expected some to measure on")
         self.accuracy, self.images = round(all_right / all_seen, 4), int(all_seen)
         if module.began is not None:  # while the run's clock goes
             module.evaluating += time.perf_counter() - began
@@ -536,10 +551,8 @@ def _fit(module: _Pretraining, run: _Run, loggers: list[Logger], checkpoint: dic
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         trainer.fit(module, ckpt_path=run._folder / CHECKPOINT if checkpoint else None, weights_only=True)
-    except SystemExit as error:  # what Lightning makes of Ctrl-C, after it has made the next one be ignored
-        if isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
+    except SystemExit:  # what Lightning makes of Ctrl-C, after it has made the next one be ignored; and of SIGTERM
+        raise KeyboardInterrupt from None
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise

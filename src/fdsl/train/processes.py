@@ -65,7 +65,7 @@ def on_each_device(function: Callable[[], T], devices: int) -> T:
     Raises:
         Exception: what the first rank that failed raised.
         RuntimeError: one was killed.
-        KeyboardInterrupt: Ctrl-C.
+        KeyboardInterrupt: Ctrl-C, or SIGTERM to one of them.
     """
     context = multiprocessing.get_context("spawn")
     with socket.socket() as free:
@@ -83,7 +83,7 @@ def on_each_device(function: Callable[[], T], devices: int) -> T:
                 theirs.close()
                 started.append((process, mine))
         results: dict[int, Any] = {}
-        failed: list[Exception] = []
+        failed: list[BaseException] = []
         while len(results) < devices:
             left = [pipe for rank, (_, pipe) in enumerate(started) if rank not in results]
             # Where one rank fails, the others may fail for want of it: what comes within a second is looked at too.
@@ -93,7 +93,7 @@ def on_each_device(function: Callable[[], T], devices: int) -> T:
             for rank, (process, pipe) in enumerate(started):
                 if pipe in ready:
                     results[rank] = _result(rank, process, pipe)
-                    if isinstance(results[rank], Exception):
+                    if isinstance(results[rank], BaseException):
                         failed.append(results[rank])
         if failed:
             raise min(failed, key=lambda error: not isinstance(error, RankEnded))
@@ -145,7 +145,7 @@ def _rank(pipe: Connection, pickled: bytes, rank: int, devices: int, port: int) 
         result = pickle.loads(pickled)()
     except SystemExit as end:
         result = end.__cause__ or end
-    except Exception as error:
+    except (Exception, KeyboardInterrupt) as error:  # the latter by SIGTERM
         result = error
     try:
         pipe.send(result)
@@ -282,6 +282,13 @@ def of_first(rank: Rank, value: T) -> T:
     values = [value]
     distributed.broadcast_object_list(values, 0)
     return values[0]
+
+
+def share_buffers(rank: Rank, network: torch.nn.Module) -> None:
+    """Gives a network's buffers (batch norm's running means) on all ranks the values of rank 0, whose are saved."""
+    if rank.world_size > 1:
+        for buffer in network.buffers():
+            distributed.broadcast(buffer, 0)
 
 
 class OneProcess(ClusterEnvironment):  # type: ignore[misc]

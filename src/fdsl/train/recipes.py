@@ -20,6 +20,8 @@ except ImportError as error:
     name = {"yaml": "pyyaml"}.get(error.name or "", error.name)
     raise ImportError(f"recipes need {name}, which is not installed; pip install 'fdsl[train]'") from error
 
+from fdsl.rendering import RandomView
+
 RECIPE = "recipe.yaml"
 # Of each group at most one is set, and an override of one replaces the others.
 _LENGTHS = ("epochs", "steps", "seconds")
@@ -31,7 +33,7 @@ _ALTERNATIVES = {"schedule": (_LENGTHS, _WARM_UPS), "data": (_WINDOWS,)}
 class Settings(BaseModel):
     """A group of settings; unknown names and wrong types are refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 def _at_most_one(settings: Settings, names: tuple[str, ...]) -> None:
@@ -52,8 +54,13 @@ class View(Settings):
 
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    rotation: float = Field(default=0.0, ge=0, le=180)
-    flip: float = Field(default=0.0, ge=0, le=1)
+    rotation: float = 0.0
+    flip: float = 0.0
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        RandomView(self.scale, self.ratio, self.rotation, self.flip)
+        return self
 
 
 class Data(Settings):
@@ -66,7 +73,8 @@ class Data(Settings):
         size, points, draw, color, pad, fit, options: `RenderSpec`'s, of what is drawn.
         channels: 1 or 3.
         crop_of: draw (or resize) so many pixels and take a random window of `size`, unscaled.
-        view: a random-resized-crop. None of the two: the whole picture.
+        view: a random-resized-crop. None of the two: the whole picture; of a file that has not the size already, the
+            middle.
         mean, std: pixels in 0 to 1 are shifted and scaled by them; one number, or one for each channel.
         repeats: how often a picture comes, each time with another view: repeated augmentation. An epoch of the
             schedule is as many pictures as there are all the same, as published.
@@ -89,7 +97,7 @@ class Data(Settings):
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
     repeats: int = Field(default=1, ge=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**64)
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:
@@ -233,7 +241,7 @@ class Training(Settings):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     compile: bool = False
     ema: float | None = Field(default=None, gt=0, lt=1)
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**64)
     checkpoint_every: int = Field(default=1000, ge=1)
     evaluations: int = Field(default=10, ge=1)
     held_out_images: int = Field(default=10_000, ge=1)
@@ -335,6 +343,9 @@ def _settings_of(name_or_path: str | os.PathLike[str]) -> tuple[dict[str, Any], 
     settings = parsed_yaml(path.read_bytes(), str(path))
     if not isinstance(settings, dict):
         raise ValueError(f"{path}: expected settings such as 'data:' and 'model:', found {settings!r:.40}")
+    data = settings.get("data")
+    if isinstance(data, dict) and (beside := path.parent / str(data.get("source"))).is_file():
+        data["source"] = str(beside)  # a catalog that came with the recipe
     return settings, str(path)
 
 

@@ -34,6 +34,28 @@ def steps_of(schedule: Schedule, steps_per_epoch: int) -> int | None:
     return schedule.epochs * steps_per_epoch if schedule.epochs is not None else schedule.steps
 
 
+def unreached(schedule: Schedule, steps_per_epoch: int) -> str | None:
+    """What of the schedule a run is too short for: its warm-up, or its milestones; None where it is long enough.
+
+    >>> unreached(Schedule(epochs=10, warmup_epochs=10), steps_per_epoch=100)
+    'the warm-up takes 1,000 steps'
+    """
+    steps = steps_of(schedule, steps_per_epoch)
+    if steps is None:
+        return None
+    if (warmup := _warmup_steps(schedule, steps, steps_per_epoch)) >= steps:
+        return f"the warm-up takes {warmup:,.0f} steps"
+    if schedule.milestones and (first := schedule.milestones[0] * steps_per_epoch) >= steps:
+        return f"the first milestone comes after {first:,} steps"
+    return None
+
+
+def _warmup_steps(schedule: Schedule, steps: int, steps_per_epoch: int) -> float:
+    if schedule.warmup_epochs is not None:
+        return schedule.warmup_epochs * steps_per_epoch
+    return schedule.warmup_steps if schedule.warmup_steps is not None else (schedule.warmup_share or 0.0) * steps
+
+
 def learning_rate(
     schedule: Schedule, highest: float, step: int, steps_per_epoch: int, done: float | None = None
 ) -> float:
@@ -63,14 +85,9 @@ def learning_rate(
     else:
         # In steps or, where the rate changes every epoch, in epochs.
         unit = steps_per_epoch if schedule.per == "epoch" else 1
-        now = step // unit
-        length = (steps_of(schedule, steps_per_epoch) or 0) / unit
-        if schedule.warmup_epochs is not None:
-            warmup = schedule.warmup_epochs * (steps_per_epoch / unit)
-        elif schedule.warmup_steps is not None:
-            warmup = schedule.warmup_steps / unit
-        else:
-            warmup = (schedule.warmup_share or 0.0) * length
+        steps = steps_of(schedule, steps_per_epoch) or 0
+        now, length = step // unit, steps / unit
+        warmup = _warmup_steps(schedule, steps, steps_per_epoch) / unit
     if now < warmup:
         return schedule.warmup_from + now * ((highest - schedule.warmup_from) / warmup)
     if schedule.shape == "steps":

@@ -12,7 +12,7 @@ from contextlib import closing
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 try:
     from webdataset.shardlists import expand_urls
@@ -242,11 +242,24 @@ def _check_mixed(files: list[Path], data: Data) -> None:
         warnings.warn(f"{says}, and a buffer of {_SHUFFLED:,} mixes few; better export in shuffled order", stacklevel=4)
 
 
+class _Member(tarfile.TarInfo):
+    """A member of a shard whose end must be marked: tarfile takes a header that is cut or damaged for the end."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.HeaderError as error:
+            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+                raise
+            raise tarfile.ReadError(str(error)) from None
+
+
 def _count(file: Path) -> tuple[int, set[int]]:
     """The samples of a shard, and their labels."""
     samples, labels = dict[str, set[str]](), set[int]()
     try:
-        with tarfile.open(file, "r:*") as tar:
+        with tarfile.open(file, "r:*", tarinfo=_Member) as tar:
             for member in tar:
                 key, suffix = base_plus_ext(member.name)
                 if not member.isfile() or key is None or member.name.startswith("__"):

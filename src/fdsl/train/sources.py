@@ -20,6 +20,7 @@ import fdsl
 from fdsl.datasets import Dataset, IndexedPictures
 from fdsl.engines.protocol import Engine
 from fdsl.feed import Feed
+from fdsl.mixing import MixedDataset
 from fdsl.order import EpochOrder
 from fdsl.progress import Progress
 from fdsl.rendering import Crop, RandomView, RenderSpec
@@ -235,15 +236,22 @@ class DrawnSource:
         )
 
 
+def _without_view(dataset: IndexedPictures) -> IndexedPictures:
+    if isinstance(dataset, MixedDataset):
+        length = None if dataset.weights is None else len(dataset)
+        return MixedDataset(list(map(_without_view, dataset.datasets)), dataset.weights, length, dataset.seed)
+    if isinstance(dataset, Dataset) and dataset.spec.view is not None:
+        spec = replace(dataset.spec, size=dataset.spec.whole, view=None)
+        return Dataset(dataset.catalog, dataset.instances, spec, dataset.seed, dataset.fresh)
+    return dataset
+
+
 class _HeldOutPictures:
     """A fixed choice of a dataset's pictures, without a random view."""
 
     def __init__(self, dataset: IndexedPictures, images: int) -> None:
         self.spec = RenderSpec(dataset.spec.size, channels=dataset.spec.image_channels)
-        self._whole = dataset
-        if isinstance(dataset, Dataset) and dataset.spec.view is not None:
-            spec = replace(dataset.spec, size=dataset.spec.whole, view=None)
-            self._whole = Dataset(dataset.catalog, dataset.instances, spec, dataset.seed, dataset.fresh)
+        self._whole = _without_view(dataset)
         self._images, self._order = images, EpochOrder(len(dataset))
         self.digest = self._whole.digest
 

@@ -391,16 +391,17 @@ class StoredLoader:
     def _decode(self, pieces: list[Piece], rows: NDArray[np.uint8], epoch: int) -> tuple[float, list[str]]:
         began, reasons = time.perf_counter(), []
         for piece, row in zip(pieces, rows, strict=True):
-            content, reason = piece.load(), ""
+            content = piece.load()
             try:
                 image = decoded(content, len(row))
-                if self._random:
-                    row[:] = self._framing.random(image, (self._seed, piece.number, epoch, piece.repeat))
-                else:
-                    row[:] = self._framing.central(image)
             except Exception as error:  # decoders raise many kinds for damaged files
-                reason = str(error).partition("\n")[0] or type(error).__name__
-            reasons.append(reason)
+                reasons.append(str(error).partition("\n")[0] or type(error).__name__)
+                continue
+            if self._random:
+                row[:] = self._framing.random(image, (self._seed, piece.number, epoch, piece.repeat))
+            else:
+                row[:] = self._framing.central(image)
+            reasons.append("")
         return time.perf_counter() - began, reasons
 
 
