@@ -22,6 +22,7 @@ attention = pytest.importorskip("fdsl.analysis.attention")
 report = pytest.importorskip("fdsl.analysis.report")
 weights = pytest.importorskip("fdsl.train.weights")
 
+from fdsl import hub  # noqa: E402
 from fdsl.analysis import drawing, filters, pictures, position_embeddings  # noqa: E402
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 4}
@@ -324,6 +325,24 @@ class TestPictures:
             assert set(np.unique(found.pixels)) == {0, 127}
             with pytest.raises(ValueError, match="expected one catalog, or files and folders"):
                 pictures.pictures_from([tmp_path / name, tmp_path / name], channels=3, size=32)
+
+    def test_a_published_catalog_is_drawn_and_its_contact_sheet_is_no_picture(
+        self, catalog: fdsl.Catalog, tmp_path: Path
+    ) -> None:
+        hub.publish(catalog, tmp_path / "fractals")
+        assert pictures.pictures_from([tmp_path / "fractals"], 3, 32).pixels.shape == (128, 3, 32, 32)
+
+    def test_a_folder_of_pictures_may_hold_their_labels(self, tmp_path: Path) -> None:
+        Image.new("L", (8, 8), 7).save(tmp_path / "1.png")
+        (tmp_path / "labels.csv").write_text("file,label\n1.png,3\n")
+        assert np.all(pictures.pictures_from([tmp_path], 1, 8).pixels == 7)
+        with pytest.raises(ValueError, match="expected a run that has ended, or a catalog"):
+            hub.publish(tmp_path, tmp_path / "hub")
+
+    def test_16_bits_keep_their_shades(self, tmp_path: Path) -> None:
+        shades = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+        Image.fromarray(shades).save(tmp_path / "1.png")
+        assert np.array_equal(pictures.pictures_from([tmp_path], 1, 8).pixels[0, 0], shades // 256)
 
     def test_without_any_it_is_noise(self) -> None:
         found = pictures.pictures_from([], channels=1, size=8)

@@ -18,7 +18,7 @@ from typing import Any
 import fdsl
 from fdsl.cards import catalog_card, model_card, timm_config
 from fdsl.catalogs import Catalog
-from fdsl.presets import DIGESTS, PRESETS, cache_folder
+from fdsl.presets import DIGESTS, PRESETS, cache_folder, is_catalog
 
 MANIFEST, CATALOG, WEIGHTS = "fdsl.json", "catalog.safetensors", "model.safetensors"
 _CARD, _CONFIG, _SHEET = "README.md", "config.json", "contact_sheet.png"
@@ -167,6 +167,18 @@ def catalog_of(folder: Path) -> Catalog:
     return found
 
 
+def has_catalog(folder: Path) -> bool:
+    """Whether a published folder brings a catalog, or names one: then `catalog_of` gives it.
+
+    Raises:
+        ValueError: its `fdsl.json` is damaged.
+
+    >>> has_catalog(pull("hub/deit-tiny-fractaldb"))  # doctest: +SKIP
+    True
+    """
+    return isinstance(_manifest_of(folder, str(folder)).get("catalog"), dict)
+
+
 def _repository(text: str) -> Mapping[str, str | Any] | None:
     """OWNER/NAME and the revision of `hf:OWNER/NAME@REVISION`; None of a folder."""
     if not text.startswith("hf:"):
@@ -201,14 +213,10 @@ def _writer_of(source: str | os.PathLike[str] | Catalog) -> _Writer:
     path = Path(source)
     if (path / _RUN_WEIGHTS).is_file() and (path / _RECIPE).is_file():
         return _Run.opened(path).write
-    if (path / _LOG).is_file() or (path.is_dir() and not _holds_catalog(path)):
+    if (path / _LOG).is_file() or (path.is_dir() and not is_catalog(path)):
         lacks = [name for name in (_RUN_WEIGHTS, _RECIPE) if not (path / name).is_file()]
         raise ValueError(f"{path}: no {' and no '.join(lacks)} in it; expected a run that has ended, or a catalog")
     return partial(_write_catalog, fdsl.catalog(source))
-
-
-def _holds_catalog(path: Path) -> bool:
-    return path.suffix == ".safetensors" or (path / MANIFEST).is_file() or any(path.glob("*.csv"))
 
 
 def _write_catalog(catalog: Catalog, folder: Path, place: _Place) -> dict[str, Any]:
@@ -249,7 +257,7 @@ class _Run:
         source = str(own) if own.is_file() else recipe.data.source
         preset = source if source in PRESETS else None
         catalog = None
-        if not preset and _holds_catalog(Path(source)):
+        if not preset and is_catalog(source):
             catalog = fdsl.catalog(source)
             seen = open_source(recipe.data.model_copy(update={"source": source})).digest
             if seen != report.get("dataset", seen):
