@@ -117,13 +117,21 @@ class TestReader:
             ("eva02_tiny_patch14_224", SMALL, 2, 17),  # rotary positions
             ("vit_relpos_small_patch16_224", SMALL, 2, 16),
             ("beit_base_patch16_224", SMALL, 2, 17),
-            ("vit_small_patch16_18x2_224", SMALL, 4, 17),  # two attentions side by side in a block
             ("test_vit2", {"num_classes": 4}, 8, 5),  # any size of picture: 2 x 2 patches, not the usual 10 x 10
         ],
     )
     def test_other_vits_of_timm(self, name: str, options: dict[str, Any], layers: int, tokens: int) -> None:
         read = attention.AttentionReader(timm.create_model(name, **options))(torch.randn(1, 3, 32, 32))
         assert read.weights.shape == (layers, 1, 2, tokens, tokens)
+
+    def test_attentions_side_by_side_are_heads_of_one_layer(self) -> None:
+        network = network_of("vit_small_patch16_18x2_224")
+        for block in network.blocks:
+            torch.nn.init.zeros_(block.attns[1].attn.qkv.weight)  # it attends to all tokens equally
+        read = attention.AttentionReader(network)(torch.randn(3, 3, 32, 32))
+        assert read.weights.shape == (2, 3, 4, 17, 17)
+        equal = torch.isclose(read.weights, torch.tensor(1 / 17), atol=1e-6).flatten(3).all(-1)
+        assert (equal == torch.tensor([False, False, True, True])).all()
 
     @pytest.mark.parametrize(
         ("name", "options"),
@@ -417,8 +425,8 @@ class TestReport:
             assert not (tmp_path / "out" / f"{name}.png").exists()
         page = (tmp_path / "out" / "report.html").read_text()
         assert len(images_in(page)) == 2
-        assert "there is no attention to show" in page
-        assert "adds no position embedding" in page
+        assert "This page reads attention where" in page
+        assert "This page reads position embeddings that" in page
 
     def test_a_run_is_shown_its_own_data(self, catalog: fdsl.Catalog, tmp_path: Path) -> None:
         from fdsl.train.recipes import Data, Recipe
