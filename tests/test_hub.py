@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -18,6 +19,7 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 from test_cli import error_of  # noqa: E402
 from test_cli import run as fdsl_command  # noqa: E402
 
+from fdsl.train.finetuning import finetune  # noqa: E402
 from fdsl.train.pretraining import pretrain  # noqa: E402
 from fdsl.train.recipes import Data, Model, Recipe, Schedule, Training  # noqa: E402
 from fdsl.train.weights import network_from  # noqa: E402
@@ -119,6 +121,70 @@ def test_all_that_it_takes_is_there_and_nothing_of_this_machine(run: Path, model
         "test_vit",
     ):
         assert text in card, text
+
+
+@pytest.fixture(scope="module")
+def tuned(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tuned")
+    steps = ["schedule.steps=1", "schedule.warmup_epochs=0", "training.evaluations=1"]
+    finetune(run, "digits", output=folder, set=steps, few_shot=1, freeze=2, device="cpu", progress=False)
+    return next(folder.glob("*/seed-0"))
+
+
+def test_the_card_of_a_fine_tuned_network(run: Path, tuned: Path, tmp_path: Path) -> None:
+    hub.publish(tuned, tmp_path / "digits")
+    card, front = (tmp_path / "digits" / "README.md").read_text(), front_matter(tmp_path / "digits")
+    weights = hashlib.sha256((run / "weights.safetensors").read_bytes()).hexdigest()
+    for text in (
+        "fine-tuned by `fdsl` on `digits`",
+        f"| started from | weights with the sha256 `{weights}` |",
+        "| stages that kept their weights | the first 2 |",
+        "| pictures to train on | 1 of each class |",
+        "All settings are in `recipe.yaml` and `result.json`.",
+        f"It started from weights with the sha256 `{weights}`, whose licence applies too.",
+    ):
+        assert text in card, text
+    assert front["model-index"][0]["results"][0]["dataset"] == {"name": "digits", "type": "digits"}
+    result = json.loads((tmp_path / "digits" / "result.json").read_text())
+    assert result["accuracy"] == json.loads((tuned / "result.json").read_text())["accuracy"]
+    assert (result["settings"]["few_shot"], result["settings"]["freeze"]) == (1, 2)
+    assert "recipe" not in result["settings"]
+
+
+@pytest.mark.parametrize(
+    ("source", "published"),
+    [
+        ("imagefolder:{here}/photos", "imagefolder:photos"),
+        ("imagefolder:{here}/photos/", "imagefolder:photos"),
+        ("shards:{here}/part-{{00..09}}.tar", "shards:part-{00..09}.tar"),
+        ("hf:{here}/parquet", "hf:parquet"),
+        ("hf:ylecun/mnist", "hf:ylecun/mnist"),
+        ("digits", "digits"),
+    ],
+)
+def test_paths_of_this_machine_are_not_published(tuned: Path, tmp_path: Path, source: str, published: str) -> None:
+    here = tmp_path / "secret"
+    shutil.copytree(tuned, here)
+    recipe = yaml.safe_load((here / "recipe.yaml").read_text())
+    recipe["data"]["source"] = source.format(here=here)
+    (here / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    for name in ("report.json", "result.json"):
+        written = json.loads((here / name).read_text())
+        written.get("settings", written)["recipe"] = recipe
+        (here / name).write_text(json.dumps(written))
+    hub.publish(here, tmp_path / "hub")
+    assert yaml.safe_load((tmp_path / "hub" / "recipe.yaml").read_text())["data"]["source"] == published
+    assert f"`{published}`" in (tmp_path / "hub" / "README.md").read_text()
+    assert all(b"secret" not in content for content in contents(tmp_path / "hub").values())
+
+
+def test_a_damaged_report_is_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    report = tmp_path / "run" / "report.json"
+    report.write_text(report.read_text()[:20])
+    expected = f"error: {report} cannot be read; expected the JSON that a run wrote"
+    assert error_of("publish", tmp_path / "run", tmp_path / "hub") == expected
+    assert error_of("inspect", tmp_path / "run", "--out", tmp_path / "out") == expected
 
 
 def test_of_a_preset_the_name_and_digest_are_enough(tmp_path: Path) -> None:

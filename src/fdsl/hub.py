@@ -22,7 +22,8 @@ from fdsl.presets import DIGESTS, PRESETS, cache_folder, is_catalog
 
 MANIFEST, CATALOG, WEIGHTS = "fdsl.json", "catalog.safetensors", "model.safetensors"
 _CARD, _CONFIG, _SHEET = "README.md", "config.json", "contact_sheet.png"
-_RUN_WEIGHTS, _RECIPE, _REPORT, _LOG = "weights.safetensors", "recipe.yaml", "report.json", "log.csv"
+_RUN_WEIGHTS, _RECIPE, _LOG = "weights.safetensors", "recipe.yaml", "log.csv"
+_REPORT, _RESULT = "report.json", "result.json"
 _VERSION = 1
 # What is published and pulled: nothing that can hold a pickle or a script.
 _SUFFIXES = (".safetensors", ".json", ".yaml", ".md", ".csv", ".png")
@@ -241,18 +242,20 @@ class _Run:
     network: Any
     info: Any
     report: dict[str, Any]
+    result: dict[str, Any]  # of fine-tuning
     preset: str | None
     catalog: Catalog | None
 
     @classmethod
     def opened(cls, folder: Path) -> _Run:
         from fdsl.train.recipes import recipe_named
+        from fdsl.train.run_folder import read_json
         from fdsl.train.sources import open_source
         from fdsl.train.weights import network_from
 
         network, info = network_from(folder)
         recipe = recipe_named(folder / _RECIPE)
-        report = json.loads((folder / _REPORT).read_text()) if (folder / _REPORT).is_file() else {}
+        report, result = read_json(folder / _REPORT), read_json(folder / _RESULT)
         own = folder / CATALOG  # which goes before what the recipe says: the run wrote it there
         source = str(own) if own.is_file() else recipe.data.source
         preset = source if source in PRESETS else None
@@ -271,24 +274,28 @@ class _Run:
                 f"{folder}: {len(info.classes):,} classes, and {preset or CATALOG} has {categories:,} categories; "
                 "expected what it was trained on"
             )
-        return cls(folder, recipe, network, info, report, preset, catalog)
+        return cls(folder, recipe, network, info, report, result, preset, catalog)
 
     def write(self, folder: Path, place: _Place) -> dict[str, Any]:
         shutil.copyfile(self.folder / _RUN_WEIGHTS, folder / WEIGHTS)
         _write_json(folder / _CONFIG, timm_config(self.network, self.info, place.license))
-        recipe = self.recipe
+        source = _portable_source(self.recipe.data.source)
         about: dict[str, Any] | None = None
         if self.preset:
             about = {"preset": self.preset, "digest": DIGESTS[self.preset]}
         elif self.catalog is not None:
             _portable(self.catalog).save(folder / CATALOG)
-            about = {"preset": None, **_about(self.catalog)}
-            # The path on this machine means nothing elsewhere.
-            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": CATALOG})})
+            about, source = {"preset": None, **_about(self.catalog)}, CATALOG
+        recipe = self.recipe.model_copy(update={"data": self.recipe.data.model_copy(update={"source": source})})
         _write_text(folder / _RECIPE, recipe.yaml())
-        # Without the recipe, which has that path too.
-        report = {key: value for key, value in self.report.items() if key != "recipe"}
+        # Without their recipes, which have the source as it was.
+        report, settings = (
+            {key: value for key, value in entries.items() if key != "recipe"}
+            for entries in (self.report, self.result.get("settings", {}))
+        )
         _write_json(folder / _REPORT, report)
+        if self.result:
+            _write_json(folder / _RESULT, self.result | {"settings": settings})
         (folder / "figures").mkdir()
         if (self.folder / _LOG).is_file():
             from fdsl.train.curves import draw_curves
@@ -301,6 +308,7 @@ class _Run:
             recipe,
             self.info,
             report,
+            settings,
             (self.preset or f"a {about['family']} catalog of {about['categories']:,} categories", about["digest"])
             if about
             else None,
@@ -312,6 +320,14 @@ class _Run:
         )
         _write_text(folder / _CARD, card)
         return _write_manifest(folder, "model", about)
+
+
+def _portable_source(source: str) -> str:
+    """Of a path on this machine the last name alone, behind its prefix."""
+    kind = next((prefix for prefix in ("shards:", "imagefolder:", "hf:") if source.startswith(prefix)), "")
+    if kind == "hf:" and re.fullmatch(r"hf:\w[\w.-]*(/[\w.-]+)?", source):  # OWNER/NAME
+        return source
+    return kind + os.path.basename(os.path.abspath(source.removeprefix(kind)))
 
 
 def _portable(catalog: Catalog) -> Catalog:

@@ -25,6 +25,7 @@ from fdsl.analysis import attention, filters, position_embeddings
 from fdsl.analysis.drawing import png
 from fdsl.analysis.pictures import Pictures, pictures_from
 from fdsl.progress import Progress
+from fdsl.train.run_folder import read_json
 from fdsl.train.weights import network_from
 from fdsl.whole_files import whole_folder
 
@@ -126,9 +127,8 @@ def _run(folder: Path) -> tuple[dict[str, Any], Any]:
 
     recipe = recipe_named(folder / "recipe.yaml")
     said = {"recipe": recipe.title, "data": recipe.data.source}
-    if (folder / REPORT).is_file():
-        written = json.loads((folder / REPORT).read_text())
-        said |= {name: written[name] for name in ("steps", "held_out_accuracy") if written.get(name) is not None}
+    written = read_json(folder / REPORT)
+    said |= {name: written[name] for name in ("steps", "held_out_accuracy") if written.get(name) is not None}
     source = folder / recipe.data.source  # a published folder brings its catalog
     data = recipe.data.model_copy(update={"source": str(source)}) if source.is_file() else recipe.data
     return {name: value for name, value in said.items() if value}, data
