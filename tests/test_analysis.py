@@ -475,6 +475,15 @@ class TestCommand:
         result = self.run("scratch:test_vit", "--images", photos, "--json", "--out", "again")
         assert json.loads(result.stdout) == json.loads(Path("again", "report.json").read_text())
 
+    def test_a_folder_gives_its_whole_name_and_the_folder_of_what_is_written_is_made(self, photos: Path) -> None:
+        network, info = weights.network_from("scratch:test_vit")
+        Path("deit.v2").mkdir()
+        weights.save_weights("deit.v2/weights.safetensors", network, info)
+        for arguments in (("deit.v2",), ("deit.v2/weights.safetensors", "--out", "new/folder")):
+            assert self.run(*arguments, "--images", photos / "1.png").exit_code == 0
+        assert Path("inspect-deit.v2", "report.html").is_file()
+        assert Path("new", "folder", "report.html").is_file()
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
