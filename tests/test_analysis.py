@@ -22,6 +22,7 @@ attention = pytest.importorskip("fdsl.analysis.attention")
 report = pytest.importorskip("fdsl.analysis.report")
 weights = pytest.importorskip("fdsl.train.weights")
 
+from fdsl import hub  # noqa: E402
 from fdsl.analysis import drawing, filters, pictures, position_embeddings  # noqa: E402
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 4}
@@ -116,13 +117,21 @@ class TestReader:
             ("eva02_tiny_patch14_224", SMALL, 2, 17),  # rotary positions
             ("vit_relpos_small_patch16_224", SMALL, 2, 16),
             ("beit_base_patch16_224", SMALL, 2, 17),
-            ("vit_small_patch16_18x2_224", SMALL, 4, 17),  # two attentions side by side in a block
             ("test_vit2", {"num_classes": 4}, 8, 5),  # any size of picture: 2 x 2 patches, not the usual 10 x 10
         ],
     )
     def test_other_vits_of_timm(self, name: str, options: dict[str, Any], layers: int, tokens: int) -> None:
         read = attention.AttentionReader(timm.create_model(name, **options))(torch.randn(1, 3, 32, 32))
         assert read.weights.shape == (layers, 1, 2, tokens, tokens)
+
+    def test_attentions_side_by_side_are_heads_of_one_layer(self) -> None:
+        network = network_of("vit_small_patch16_18x2_224")
+        for block in network.blocks:
+            torch.nn.init.zeros_(block.attns[1].attn.qkv.weight)  # it attends to all tokens equally
+        read = attention.AttentionReader(network)(torch.randn(3, 3, 32, 32))
+        assert read.weights.shape == (2, 3, 4, 17, 17)
+        equal = torch.isclose(read.weights, torch.tensor(1 / 17), atol=1e-6).flatten(3).all(-1)
+        assert (equal == torch.tensor([False, False, True, True])).all()
 
     @pytest.mark.parametrize(
         ("name", "options"),
@@ -325,6 +334,24 @@ class TestPictures:
             with pytest.raises(ValueError, match="expected one catalog, or files and folders"):
                 pictures.pictures_from([tmp_path / name, tmp_path / name], channels=3, size=32)
 
+    def test_a_published_catalog_is_drawn_and_its_contact_sheet_is_no_picture(
+        self, catalog: fdsl.Catalog, tmp_path: Path
+    ) -> None:
+        hub.publish(catalog, tmp_path / "fractals")
+        assert pictures.pictures_from([tmp_path / "fractals"], 3, 32).pixels.shape == (128, 3, 32, 32)
+
+    def test_a_folder_of_pictures_may_hold_their_labels(self, tmp_path: Path) -> None:
+        Image.new("L", (8, 8), 7).save(tmp_path / "1.png")
+        (tmp_path / "labels.csv").write_text("file,label\n1.png,3\n")
+        assert np.all(pictures.pictures_from([tmp_path], 1, 8).pixels == 7)
+        with pytest.raises(ValueError, match="expected a run that has ended, or a catalog"):
+            hub.publish(tmp_path, tmp_path / "hub")
+
+    def test_16_bits_keep_their_shades(self, tmp_path: Path) -> None:
+        shades = np.linspace(0, 65535, 64).astype(np.uint16).reshape(8, 8)
+        Image.fromarray(shades).save(tmp_path / "1.png")
+        assert np.array_equal(pictures.pictures_from([tmp_path], 1, 8).pixels[0, 0], shades // 256)
+
     def test_without_any_it_is_noise(self) -> None:
         found = pictures.pictures_from([], channels=1, size=8)
         assert found.pixels.shape == (128, 1, 8, 8)
@@ -398,8 +425,8 @@ class TestReport:
             assert not (tmp_path / "out" / f"{name}.png").exists()
         page = (tmp_path / "out" / "report.html").read_text()
         assert len(images_in(page)) == 2
-        assert "there is no attention to show" in page
-        assert "adds no position embedding" in page
+        assert "This page reads attention where" in page
+        assert "This page reads position embeddings that" in page
 
     def test_a_run_is_shown_its_own_data(self, catalog: fdsl.Catalog, tmp_path: Path) -> None:
         from fdsl.train.recipes import Data, Recipe
@@ -447,6 +474,15 @@ class TestCommand:
         assert result.stdout.endswith(f"{Path('inspect-test_vit', 'report.html')}\n")
         result = self.run("scratch:test_vit", "--images", photos, "--json", "--out", "again")
         assert json.loads(result.stdout) == json.loads(Path("again", "report.json").read_text())
+
+    def test_a_folder_gives_its_whole_name_and_the_folder_of_what_is_written_is_made(self, photos: Path) -> None:
+        network, info = weights.network_from("scratch:test_vit")
+        Path("deit.v2").mkdir()
+        weights.save_weights("deit.v2/weights.safetensors", network, info)
+        for arguments in (("deit.v2",), ("deit.v2/weights.safetensors", "--out", "new/folder")):
+            assert self.run(*arguments, "--images", photos / "1.png").exit_code == 0
+        assert Path("inspect-deit.v2", "report.html").is_file()
+        assert Path("new", "folder", "report.html").is_file()
 
     @pytest.mark.parametrize(
         ("arguments", "message"),

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ huggingface_hub = pytest.importorskip("huggingface_hub")
 from test_cli import error_of  # noqa: E402
 from test_cli import run as fdsl_command  # noqa: E402
 
+from fdsl.train.finetuning import finetune  # noqa: E402
 from fdsl.train.pretraining import pretrain  # noqa: E402
 from fdsl.train.recipes import Data, Model, Recipe, Schedule, Training  # noqa: E402
 from fdsl.train.weights import network_from  # noqa: E402
@@ -120,6 +123,70 @@ def test_all_that_it_takes_is_there_and_nothing_of_this_machine(run: Path, model
         assert text in card, text
 
 
+@pytest.fixture(scope="module")
+def tuned(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tuned")
+    steps = ["schedule.steps=1", "schedule.warmup_epochs=0", "training.evaluations=1"]
+    finetune(run, "digits", output=folder, set=steps, few_shot=1, freeze=2, device="cpu", progress=False)
+    return next(folder.glob("*/seed-0"))
+
+
+def test_the_card_of_a_fine_tuned_network(run: Path, tuned: Path, tmp_path: Path) -> None:
+    hub.publish(tuned, tmp_path / "digits")
+    card, front = (tmp_path / "digits" / "README.md").read_text(), front_matter(tmp_path / "digits")
+    weights = hashlib.sha256((run / "weights.safetensors").read_bytes()).hexdigest()
+    for text in (
+        "fine-tuned by `fdsl` on `digits`",
+        f"| started from | weights with the sha256 `{weights}` |",
+        "| stages that kept their weights | the first 2 |",
+        "| pictures to train on | 1 of each class |",
+        "All settings are in `recipe.yaml` and `result.json`.",
+        f"It started from weights with the sha256 `{weights}`, whose licence applies too.",
+    ):
+        assert text in card, text
+    assert front["model-index"][0]["results"][0]["dataset"] == {"name": "digits", "type": "digits"}
+    result = json.loads((tmp_path / "digits" / "result.json").read_text())
+    assert result["accuracy"] == json.loads((tuned / "result.json").read_text())["accuracy"]
+    assert (result["settings"]["few_shot"], result["settings"]["freeze"]) == (1, 2)
+    assert "recipe" not in result["settings"]
+
+
+@pytest.mark.parametrize(
+    ("source", "published"),
+    [
+        ("imagefolder:{here}/photos", "imagefolder:photos"),
+        ("imagefolder:{here}/photos/", "imagefolder:photos"),
+        ("shards:{here}/part-{{00..09}}.tar", "shards:part-{00..09}.tar"),
+        ("hf:{here}/parquet", "hf:parquet"),
+        ("hf:ylecun/mnist", "hf:ylecun/mnist"),
+        ("digits", "digits"),
+    ],
+)
+def test_paths_of_this_machine_are_not_published(tuned: Path, tmp_path: Path, source: str, published: str) -> None:
+    here = tmp_path / "secret"
+    shutil.copytree(tuned, here)
+    recipe = yaml.safe_load((here / "recipe.yaml").read_text())
+    recipe["data"]["source"] = source.format(here=here)
+    (here / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    for name in ("report.json", "result.json"):
+        written = json.loads((here / name).read_text())
+        written.get("settings", written)["recipe"] = recipe
+        (here / name).write_text(json.dumps(written))
+    hub.publish(here, tmp_path / "hub")
+    assert yaml.safe_load((tmp_path / "hub" / "recipe.yaml").read_text())["data"]["source"] == published
+    assert f"`{published}`" in (tmp_path / "hub" / "README.md").read_text()
+    assert all(b"secret" not in content for content in contents(tmp_path / "hub").values())
+
+
+def test_a_damaged_report_is_named(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    report = tmp_path / "run" / "report.json"
+    report.write_text(report.read_text()[:20])
+    expected = f"error: {report} cannot be read; expected the JSON that a run wrote"
+    assert error_of("publish", tmp_path / "run", tmp_path / "hub") == expected
+    assert error_of("inspect", tmp_path / "run", "--out", tmp_path / "out") == expected
+
+
 def test_of_a_preset_the_name_and_digest_are_enough(tmp_path: Path) -> None:
     folder = trained(tmp_path / "run", "rcdb-1k", points=None, instances=2)
     hub.publish(folder, tmp_path / "hub" / "contours", license="cc-by-4.0")
@@ -186,6 +253,25 @@ def test_an_interruption_leaves_nothing(
     assert [folder.name for folder in place.parent.iterdir()] == ["name"]
 
 
+def test_an_interrupted_replacement_leaves_what_was_there(
+    run: Path, saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, move = tmp_path / "hub" / "name", hub.os.replace
+    hub.publish(saved, place)
+    before = contents(place)
+
+    def interrupted(source: Path, target: Path) -> None:
+        if Path(source).name == "new":  # what was there is aside
+            raise KeyboardInterrupt
+        move(source, target)
+
+    monkeypatch.setattr(hub.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        hub.publish(run, place, replace=True)
+    assert contents(place) == before
+    assert [folder.name for folder in place.parent.iterdir()] == ["name"]
+
+
 def test_pull_is_named_by_content(model: Path, cache: Path, tmp_path: Path) -> None:
     folder = hub.pull(model)
     assert folder.parent == cache / "hub"
@@ -198,6 +284,33 @@ def test_pull_is_named_by_content(model: Path, cache: Path, tmp_path: Path) -> N
     assert contents(tmp_path / "mine") == contents(model)
     with pytest.raises(FileExistsError, match="holds something else"):
         hub.pull(model, cache)
+
+
+@pytest.mark.parametrize("damage", [lambda file: file.unlink(), lambda file: file.write_text("{}")])
+def test_a_kept_folder_without_its_manifest_is_brought_again(model: Path, damage: Any) -> None:
+    damage(hub.pull(model) / "fdsl.json")
+    assert contents(hub.pull(model)) == contents(model)
+
+
+def test_pull_keeps_what_another_has_brought_meanwhile(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check, first = hub._check_files, []
+
+    def slow(folder: Path, manifest: Any, where: str) -> None:
+        check(folder, manifest, where)
+        if where == str(model) and not first:  # it is about to be moved to its place
+            first.append(None)
+            first.append(hub.pull(model).stat().st_ino)
+
+    monkeypatch.setattr(hub, "_check_files", slow)
+    assert hub.pull(model).stat().st_ino == first[1]
+
+
+def test_pull_replaces_nothing(model: Path, tmp_path: Path) -> None:
+    hub.pull(model, tmp_path / "mine")
+    (tmp_path / "mine" / "README.md").write_text("damaged")
+    with pytest.raises(FileExistsError, match=r"mine holds something else than .*; expected a new or an empty folder$"):
+        hub.pull(model, tmp_path / "mine")
+    assert (tmp_path / "mine" / "README.md").read_text() == "damaged"
 
 
 def test_only_what_is_listed_is_taken(model: Path, tmp_path: Path) -> None:
@@ -275,22 +388,29 @@ class FolderHub:
     def list_repo_files(self, name: str, repo_type: str) -> list[str]:
         return sorted(names(self.root / repo_type / name))
 
-    def hf_hub_download(self, name: str, file: str, repo_type: str) -> str:
-        return str(self.root / repo_type / name / file)
+    def repo_info(self, name: str, repo_type: str, revision: str | None) -> Any:
+        if not (self.root / repo_type / name).is_dir():
+            raise no_such_repository()
+        files = [SimpleNamespace(rfilename=file) for file in self.list_repo_files(name, repo_type)]
+        return SimpleNamespace(sha=f"commit of {revision}", siblings=files)
+
+    def hf_hub_download(
+        self, name: str, file: str, repo_type: str, revision: str = "", local_dir: Path | None = None
+    ) -> str:
+        found = self.root / repo_type / name / file
+        return str(found if local_dir is None else shutil.copy(found, local_dir))
 
     def upload_folder(self, repo_id: str, repo_type: str, folder_path: Path, delete_patterns: str, **_: Any) -> None:
         assert delete_patterns == "*"
         shutil.rmtree(self.root / repo_type / repo_id)
         shutil.copytree(folder_path, self.root / repo_type / repo_id)
 
-    @classmethod
     def snapshot_download(
-        cls, name: str, repo_type: str, allow_patterns: list[str], local_dir: Path, revision: str | None, **_: Any
+        self, name: str, repo_type: str, allow_patterns: list[str], local_dir: Path, revision: str
     ) -> None:
+        assert revision.startswith("commit of ")
         assert not any(pattern.endswith((".bin", ".pth", ".pt", ".pkl", ".ckpt", ".py")) for pattern in allow_patterns)
-        if not (cls.root / repo_type / name).is_dir():
-            raise no_such_repository()
-        shutil.copytree(cls.root / repo_type / name, local_dir, dirs_exist_ok=True)
+        shutil.copytree(self.root / repo_type / name, local_dir, dirs_exist_ok=True)
 
 
 def no_such_repository() -> Exception:
@@ -306,7 +426,6 @@ def no_such_repository() -> Exception:
 def hugging_face(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(FolderHub, "root", tmp_path / "huggingface", raising=False)
     monkeypatch.setattr(huggingface_hub, "HfApi", FolderHub)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", FolderHub.snapshot_download)
     return tmp_path / "huggingface"
 
 
@@ -324,6 +443,36 @@ def test_hugging_face(run: Path, saved: Path, catalog: fdsl.Catalog, hugging_fac
     (hugging_face / "model" / "me" / "theirs" / "pytorch_model.bin").write_text("")
     with pytest.raises(FileExistsError, match=r"hf:me/theirs holds something else, such as pytorch_model\.bin"):
         hub.publish(run, "hf:me/theirs", replace=True)
+
+
+@pytest.mark.parametrize("text", ["{", None])
+def test_replace_repairs_what_hugging_face_has(run: Path, hugging_face: Path, text: str | None) -> None:
+    hub.publish(run, "hf:me/tiny")
+    there = hugging_face / "model" / "me" / "tiny"
+    whole = contents(there)
+    if text is None:
+        (there / "README.md").write_text("edited on the website")
+    else:
+        (there / "fdsl.json").write_text(text)
+        with pytest.raises(
+            FileExistsError, match=r"^hf:me/tiny: its fdsl\.json cannot .*; expected it whole, or to rep"
+        ):
+            hub.publish(run, "hf:me/tiny")
+    assert hub.publish(run, "hf:me/tiny", replace=True).written
+    assert contents(there) == whole
+
+
+def test_what_is_kept_is_not_downloaded_again(
+    run: Path, hugging_face: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.publish(run, "hf:me/tiny")
+    folder, mine = hub.pull("hf:me/tiny"), hub.pull("hf:me/tiny", tmp_path / "mine")
+    monkeypatch.delattr(FolderHub, "snapshot_download")
+    assert hub.pull("hf:me/tiny") == folder
+    assert hub.pull("hf:me/tiny", tmp_path / "mine") == mine
+    (hugging_face / "model" / "me" / "tiny" / "fdsl.json").unlink()
+    with pytest.raises(ValueError, match=r"hf:me/tiny: no fdsl\.json in it; expected what fdsl publish wrote"):
+        hub.pull("hf:me/tiny")
 
 
 def test_errors_of_hugging_face_are_one_line(hugging_face: Path, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,7 @@ def model_card(
     recipe: Any,
     info: Any,
     report: Mapping[str, Any],
+    settings: Mapping[str, Any],
     catalog: tuple[str, str] | None,
     weights: str,
     name: str,
@@ -84,15 +85,19 @@ def model_card(
         recipe: its `Recipe`.
         info: its `WeightsInfo`.
         report: what its run came to; every figure in it is shown.
+        settings: those of `result.json` where it was fine-tuned.
         catalog: name and digest of what its pictures were drawn from; None where they were not drawn.
         weights: sha256 hex of the file.
         name, where, license, figures: as `catalog_card`.
 
-    >>> print(model_card(recipe, info, report, None, digest, "tiny", "hub/tiny", "mit", []))  # doctest: +SKIP
+    >>> print(model_card(recipe, info, report, {}, None, digest, "tiny", "hub/tiny", "mit", []))  # doctest: +SKIP
     """
     on_hub = where.startswith("hf:")
     source, place = recipe.data.source, _place(name, where)
     data = catalog[0] if catalog else source
+    weights_before = str(settings.get("weights", "scratch:"))  # their sha256, or timm:NAME
+    tuned = not weights_before.startswith("scratch:")
+    before = f"`{weights_before}`" if ":" in weights_before else f"weights with the sha256 `{weights_before}`"
     front: dict[str, Any] = {
         "library_name": "timm",
         "pipeline_tag": "image-classification",
@@ -100,9 +105,10 @@ def model_card(
         "tags": ["image-classification", "timm", *_TAGS[: None if catalog else 2]],
     }
     if report.get("held_out_accuracy") is not None:
+        drawn = {"name": f"held-out pictures of {data}", "type": "fdsl"}
         result = {
             "task": {"type": "image-classification"},
-            "dataset": {"name": f"held-out pictures of {data}", "type": "fdsl"},
+            "dataset": drawn if catalog else {"name": data, "type": data.removeprefix("hf:")},
             "metrics": [{"type": "accuracy", "value": report["held_out_accuracy"]}],
         }
         front["model-index"] = [{"name": name, "results": [result]}]
@@ -118,20 +124,30 @@ def model_card(
     }
     if catalog:
         made["catalog (digest)"] = f"{catalog[0]}, `{catalog[1]}`"
+    if tuned:
+        made["started from"] = before
+    if settings.get("freeze"):
+        made["stages that kept their weights"] = f"the first {settings['freeze']}"
+    if settings.get("few_shot"):
+        made["pictures to train on"] = f"{settings['few_shot']:,} of each class"
     measured = {
         key.replace("_", " "): f"{value:,}" if isinstance(value, (int, float)) else value
         for key, value in report.items()
         if isinstance(value, (int, float, str)) and key not in ("model", "dataset")
     }
     versions = {"fdsl": fdsl.__version__, **report.get("versions", {})}
-    again = "; `fdsl pretrain --recipe FOLDER/recipe.yaml --data FOLDER` makes it again" if catalog else ""
+    again = (
+        "; `fdsl pretrain --recipe FOLDER/recipe.yaml --data FOLDER` makes it again" if catalog and not settings else ""
+    )
+    trained = "fine-tuned" if tuned else "pre-trained" if catalog else "trained"
+    licences = f"{license}. It started from {before}, whose licence applies too." if tuned else license
     hub = f"hf-hub:{place[3:]}" if on_hub else "local-dir:FOLDER"
     what = _DRAWN if catalog else f"`{source}`; what that holds, and who may use it, is for its owner to say."
     return f"""{_front_matter(front)}
 
 # {name}
 
-`{info.model}`, {"pre-trained" if catalog else "trained"} by `fdsl` on {what}
+`{info.model}`, {trained} by `fdsl` on {what}
 
 ## Use
 
@@ -148,7 +164,7 @@ network = timm.create_model("{hub}", pretrained=True, num_classes=10)
 
 {_table(("", ""), made.items())}
 
-All settings are in `recipe.yaml`{again}. With
+All settings are in `recipe.yaml`{" and `result.json`" if settings else ""}{again}. With
 {", ".join(f"{package} {version}" for package, version in versions.items())}.
 
 ## Measured
@@ -159,7 +175,7 @@ All settings are in `recipe.yaml`{again}. With
 
 ## Licence
 
-{license}
+{licences}
 """
 
 

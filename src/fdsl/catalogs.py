@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -270,13 +271,7 @@ class Catalog:
         from fdsl.candidates import make_catalog  # it imports this module
 
         engine = engine_for(device, threads)
-        with os.scandir(folder) as entries:
-            names = sorted(
-                # macOS leaves ._00000.csv files, which hold no text.
-                entry.name
-                for entry in entries
-                if entry.name.endswith(".csv") and not entry.name.startswith(".") and entry.is_file()
-            )
+        names = _csv_names(folder)
         if not names:
             raise ValueError(f"{folder}: no CSV file in it; expected one for each category, such as 00000.csv")
         systems = [_parse_category(Path(folder, name)) for name in names]
@@ -319,6 +314,28 @@ class Catalog:
                 rows = table[: maps[category]].tolist()
                 text = "".join(",".join([f"{value:.18e}" for value in row]) + "\n" for row in rows)
                 (temporary / f"{category:0{digits}}.csv").write_text(text, encoding="ascii")
+
+
+def has_csv_layout(folder: str | os.PathLike[str]) -> bool:
+    """Whether `Catalog.from_csv` reads that folder, as far as its first file tells: labels of pictures are CSV, too.
+
+    >>> has_csv_layout("csv/fractals"), has_csv_layout("photos")
+    (True, False)
+    """
+    names = _csv_names(folder)
+    with contextlib.suppress(ValueError):
+        return bool(names and _parse_category(Path(folder, names[0])))
+    return False
+
+
+def _csv_names(folder: str | os.PathLike[str]) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(
+            # macOS leaves ._00000.csv files, which hold no text.
+            entry.name
+            for entry in entries
+            if entry.name.endswith(".csv") and not entry.name.startswith(".") and entry.is_file()
+        )
 
 
 def check_csv_layout(family: str) -> None:

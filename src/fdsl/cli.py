@@ -852,7 +852,7 @@ def pretrain(
     changes = [f"{name}={json.dumps(value)}" for name, value in shorthands.items() if value is not None]
     try:
         resolved = recipe_named(out if recipe is None and out else recipe or "", set=[*changes, *(overrides or ())])
-        output = out or Path("runs", Path(recipe or "").stem)
+        output = out or Path("runs", _name_of(recipe or ""))
         if first and not resume:
             _require_new(output, empty_folder=True)
     except (ValueError, OSError):
@@ -961,7 +961,7 @@ def inspect_run(
 
     Example: fdsl inspect runs/deit --images photos --out inspect-deit
     """
-    output = out or Path(f"inspect-{Path(source.rpartition(':')[2]).resolve().stem}")
+    output = out or Path(f"inspect-{_name_of(source.rpartition(':')[2])}")
     _require_new(output, empty_folder=True)
     from fdsl.analysis.report import PAGE, inspect_network
 
@@ -1183,7 +1183,7 @@ def study(
     Example: fdsl study points-small --out runs/points-small
     Example: fdsl study my-study.yaml --dry-run
     """
-    folder = out or Path("runs", Path(source).stem)
+    folder = out or Path("runs", _name_of(source))
     from fdsl.train import study as studies
     from fdsl.train.study_tables import table
 
@@ -1202,6 +1202,12 @@ def study(
     heading, rows = table(report)
     _print_table(heading, rows, report.title)
     print(folder)
+
+
+def _name_of(source: str) -> str:
+    """A file's name without its suffix; of a folder or of what is no path the whole name, as deit.v2."""
+    path = Path(source).resolve()
+    return path.stem if path.is_file() else path.name
 
 
 def _print_table(heading: list[str], rows: list[list[str]], title: str = "") -> None:

@@ -18,11 +18,12 @@ from typing import Any
 import fdsl
 from fdsl.cards import catalog_card, model_card, timm_config
 from fdsl.catalogs import Catalog
-from fdsl.presets import DIGESTS, PRESETS, cache_folder
+from fdsl.presets import DIGESTS, PRESETS, cache_folder, is_catalog
 
 MANIFEST, CATALOG, WEIGHTS = "fdsl.json", "catalog.safetensors", "model.safetensors"
 _CARD, _CONFIG, _SHEET = "README.md", "config.json", "contact_sheet.png"
-_RUN_WEIGHTS, _RECIPE, _REPORT, _LOG = "weights.safetensors", "recipe.yaml", "report.json", "log.csv"
+_RUN_WEIGHTS, _RECIPE, _LOG = "weights.safetensors", "recipe.yaml", "log.csv"
+_REPORT, _RESULT = "report.json", "result.json"
 _VERSION = 1
 # What is published and pulled: nothing that can hold a pickle or a script.
 _SUFFIXES = (".safetensors", ".json", ".yaml", ".md", ".csv", ".png")
@@ -68,7 +69,8 @@ def publish(
         source: a run's folder, a catalog, or what `fdsl.catalog` takes.
         dest: a folder, such as HUB/NAME, or "hf:OWNER/NAME": a model there, or for a catalog a dataset. The token is
             that of `hf auth login`.
-        replace: where something else was published under that name.
+        replace: where something else was published under that name, or what is there is damaged. On Hugging Face it
+            always uploads, as the files there are not read: the same is known by its `fdsl.json`.
         private: of a new repository on Hugging Face.
         license: of what is published, as Hugging Face spells it.
         figures: a folder of PNG files to show with a run, such as that of `fdsl inspect`.
@@ -103,7 +105,9 @@ def publish(
             raise FileExistsError(f"{target} holds something else; expected a new name, such as {target / 'NAME'}")
         with _beside(target) as folder:
             manifest = write(folder, place)
-            written = not _same_there(target, manifest, replace)
+            written = not _is_whole(target, manifest)
+            if written and not replace and (target / MANIFEST).is_file():
+                _refuse_other(target, str(target), manifest)
             if written:
                 _put(folder, target)
     return Published(manifest["kind"], where, manifest["digest"], tuple(manifest["files"]), written)
@@ -119,7 +123,7 @@ def pull(source: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
         out: a new or empty folder. None is one in the cache (FDSL_CACHE, else as for presets), named by content.
 
     Returns:
-        The folder; what it holds already is not brought again.
+        The folder; what it holds already is not brought again, and of Hugging Face only `fdsl.json` is asked for.
 
     Raises:
         FileNotFoundError: there is no such folder.
@@ -136,8 +140,9 @@ def pull(source: str | os.PathLike[str], out: str | os.PathLike[str] | None = No
             raise FileNotFoundError(f"{folder}: no such folder; expected one that fdsl publish wrote, or hf:OWNER/NAME")
         return _take(folder, str(source), folder.resolve().name, out)
     with tempfile.TemporaryDirectory() as temporary:
-        _download(repository["name"], repository["revision"], Path(temporary))
-        return _take(Path(temporary), str(source), repository["name"].replace("/", "--"), out)
+        folder = Path(temporary)
+        bring_rest = _download_manifest(repository["name"], repository["revision"], folder)
+        return _take(folder, str(source), repository["name"].replace("/", "--"), out, bring_rest)
 
 
 def catalog_of(folder: Path) -> Catalog:
@@ -161,6 +166,18 @@ def catalog_of(folder: Path) -> Catalog:
             f"{folder}: its catalog has the digest {found.digest[:12]}; expected {about.get('digest')!s:.12}"
         )
     return found
+
+
+def has_catalog(folder: Path) -> bool:
+    """Whether a published folder brings a catalog, or names one: then `catalog_of` gives it.
+
+    Raises:
+        ValueError: its `fdsl.json` is damaged.
+
+    >>> has_catalog(pull("hub/deit-tiny-fractaldb"))  # doctest: +SKIP
+    True
+    """
+    return isinstance(_manifest_of(folder, str(folder)).get("catalog"), dict)
 
 
 def _repository(text: str) -> Mapping[str, str | Any] | None:
@@ -197,14 +214,10 @@ def _writer_of(source: str | os.PathLike[str] | Catalog) -> _Writer:
     path = Path(source)
     if (path / _RUN_WEIGHTS).is_file() and (path / _RECIPE).is_file():
         return _Run.opened(path).write
-    if (path / _LOG).is_file() or (path.is_dir() and not _holds_catalog(path)):
+    if (path / _LOG).is_file() or (path.is_dir() and not is_catalog(path)):
         lacks = [name for name in (_RUN_WEIGHTS, _RECIPE) if not (path / name).is_file()]
         raise ValueError(f"{path}: no {' and no '.join(lacks)} in it; expected a run that has ended, or a catalog")
     return partial(_write_catalog, fdsl.catalog(source))
-
-
-def _holds_catalog(path: Path) -> bool:
-    return path.suffix == ".safetensors" or (path / MANIFEST).is_file() or any(path.glob("*.csv"))
 
 
 def _write_catalog(catalog: Catalog, folder: Path, place: _Place) -> dict[str, Any]:
@@ -229,23 +242,25 @@ class _Run:
     network: Any
     info: Any
     report: dict[str, Any]
+    result: dict[str, Any]  # of fine-tuning
     preset: str | None
     catalog: Catalog | None
 
     @classmethod
     def opened(cls, folder: Path) -> _Run:
         from fdsl.train.recipes import recipe_named
+        from fdsl.train.run_folder import read_json
         from fdsl.train.sources import open_source
         from fdsl.train.weights import network_from
 
         network, info = network_from(folder)
         recipe = recipe_named(folder / _RECIPE)
-        report = json.loads((folder / _REPORT).read_text()) if (folder / _REPORT).is_file() else {}
+        report, result = read_json(folder / _REPORT), read_json(folder / _RESULT)
         own = folder / CATALOG  # which goes before what the recipe says: the run wrote it there
         source = str(own) if own.is_file() else recipe.data.source
         preset = source if source in PRESETS else None
         catalog = None
-        if not preset and _holds_catalog(Path(source)):
+        if not preset and is_catalog(source):
             catalog = fdsl.catalog(source)
             seen = open_source(recipe.data.model_copy(update={"source": source})).digest
             if seen != report.get("dataset", seen):
@@ -259,24 +274,28 @@ class _Run:
                 f"{folder}: {len(info.classes):,} classes, and {preset or CATALOG} has {categories:,} categories; "
                 "expected what it was trained on"
             )
-        return cls(folder, recipe, network, info, report, preset, catalog)
+        return cls(folder, recipe, network, info, report, result, preset, catalog)
 
     def write(self, folder: Path, place: _Place) -> dict[str, Any]:
         shutil.copyfile(self.folder / _RUN_WEIGHTS, folder / WEIGHTS)
         _write_json(folder / _CONFIG, timm_config(self.network, self.info, place.license))
-        recipe = self.recipe
+        source = _portable_source(self.recipe.data.source)
         about: dict[str, Any] | None = None
         if self.preset:
             about = {"preset": self.preset, "digest": DIGESTS[self.preset]}
         elif self.catalog is not None:
             _portable(self.catalog).save(folder / CATALOG)
-            about = {"preset": None, **_about(self.catalog)}
-            # The path on this machine means nothing elsewhere.
-            recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"source": CATALOG})})
+            about, source = {"preset": None, **_about(self.catalog)}, CATALOG
+        recipe = self.recipe.model_copy(update={"data": self.recipe.data.model_copy(update={"source": source})})
         _write_text(folder / _RECIPE, recipe.yaml())
-        # Without the recipe, which has that path too.
-        report = {key: value for key, value in self.report.items() if key != "recipe"}
+        # Without their recipes, which have the source as it was.
+        report, settings = (
+            {key: value for key, value in entries.items() if key != "recipe"}
+            for entries in (self.report, self.result.get("settings", {}))
+        )
         _write_json(folder / _REPORT, report)
+        if self.result:
+            _write_json(folder / _RESULT, self.result | {"settings": settings})
         (folder / "figures").mkdir()
         if (self.folder / _LOG).is_file():
             from fdsl.train.curves import draw_curves
@@ -289,6 +308,7 @@ class _Run:
             recipe,
             self.info,
             report,
+            settings,
             (self.preset or f"a {about['family']} catalog of {about['categories']:,} categories", about["digest"])
             if about
             else None,
@@ -300,6 +320,14 @@ class _Run:
         )
         _write_text(folder / _CARD, card)
         return _write_manifest(folder, "model", about)
+
+
+def _portable_source(source: str) -> str:
+    """Of a path on this machine the last name alone, behind its prefix."""
+    kind = next((prefix for prefix in ("shards:", "imagefolder:", "hf:") if source.startswith(prefix)), "")
+    if kind == "hf:" and re.fullmatch(r"hf:\w[\w.-]*(/[\w.-]+)?", source):  # OWNER/NAME
+        return source
+    return kind + os.path.basename(os.path.abspath(source.removeprefix(kind)))
 
 
 def _portable(catalog: Catalog) -> Catalog:
@@ -397,56 +425,58 @@ def _beside(target: Path) -> Iterator[Path]:
 def _put(folder: Path, target: Path) -> None:
     """Gives `folder` the place of `target`, which is gone with the rest of the folder around it."""
     aside = folder.with_name("old")
-    if target.exists():
-        os.replace(target, aside)
     try:
+        if target.exists():
+            os.replace(target, aside)
         os.replace(folder, target)
-    except OSError:
-        if aside.exists():
+    except BaseException:  # an interruption between the two as well
+        if aside.exists() and not target.exists():
             os.replace(aside, target)
         raise
 
 
-def _same_there(target: Path, manifest: Mapping[str, Any], replace: bool) -> bool:
-    """Whether `target` holds the same; something else is refused, unless it may be replaced."""
-    if not (target / MANIFEST).is_file():
-        return False
+def _refuse_other(there: Path, where: str, manifest: Mapping[str, Any], files: bool = True) -> None:
+    """Raises a FileExistsError where something else was published, or what is damaged; `files`: they are there too."""
     try:
-        there = _manifest_of(target, str(target))
-        _check_files(target, there, str(target))
+        known = _manifest_of(there, where)
+        if files:
+            _check_files(there, known, where)
     except ValueError as error:
-        if replace:
-            return False
         raise FileExistsError(f"{error}; expected it whole, or to replace it") from None
-    _refuse_other(str(target), there, manifest, replace)
-    return bool(there["digest"] == manifest["digest"])
+    if known["digest"] != manifest["digest"]:
+        names = sorted(known["files"].keys() | manifest["files"].keys())
+        other = [name for name in names if known["files"].get(name) != manifest["files"].get(name)]
+        raise FileExistsError(
+            f"{where} holds another {known['kind']}, with other {', '.join(other[:3])}; "
+            "expected a new name, or to replace it"
+        )
 
 
-def _refuse_other(where: str, there: Mapping[str, Any], here: Mapping[str, Any], replace: bool) -> None:
-    if there["digest"] == here["digest"] or replace:
-        return
-    names = sorted(there["files"].keys() | here["files"].keys())
-    other = [name for name in names if there["files"].get(name) != here["files"].get(name)]
-    raise FileExistsError(
-        f"{where} holds another {there['kind']}, with other {', '.join(other[:3])}; "
-        "expected a new name, or to replace it"
-    )
+def _is_whole(folder: Path, manifest: Mapping[str, Any]) -> bool:
+    """Whether the folder holds all that the manifest lists, and the manifest."""
+    with contextlib.suppress(ValueError, OSError):
+        _check_files(folder, manifest, str(folder))
+        return _manifest_of(folder, str(folder)) == manifest
+    return False
 
 
-def _take(folder: Path, where: str, name: str, out: str | os.PathLike[str] | None) -> Path:
+def _take(
+    folder: Path,
+    where: str,
+    name: str,
+    out: str | os.PathLike[str] | None,
+    bring_rest: Callable[[], None] | None = None,
+) -> Path:
+    """Copies what the folder's manifest lists to its place, unless it is there; `bring_rest` completes the folder."""
     manifest = _manifest_of(folder, where)
-    if out is None:
-        target = cache_folder() / "hub" / f"{name}-{manifest['digest'][:12]}"
-        if target.exists():
-            with contextlib.suppress(ValueError):  # damaged: brought again
-                _check_files(target, manifest, str(target))
-                return target
-    else:
-        target = Path(out).resolve()
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
-            if _same_there(target, manifest, replace=False):
-                return target
-            raise FileExistsError(f"{target} holds something else; expected a new or an empty folder")
+    kept = cache_folder() / "hub" / f"{name}-{manifest['digest'][:12]}"
+    target = kept if out is None else Path(out).resolve()
+    if _is_whole(target, manifest):
+        return target
+    if out is not None and target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise FileExistsError(f"{target} holds something else than {where}; expected a new or an empty folder")
+    if bring_rest is not None:
+        bring_rest()
     with _beside(target) as temporary:
         for file in (*manifest["files"], MANIFEST):
             if not (folder / file).is_file():
@@ -456,7 +486,15 @@ def _take(folder: Path, where: str, name: str, out: str | os.PathLike[str] | Non
         _check_files(temporary, manifest, where)
         if (temporary / CATALOG).is_file():
             Catalog.load(temporary / CATALOG, verify=True)
-        _put(temporary, target)
+        for put in (os.replace, _put):
+            try:
+                put(temporary, target)
+                break
+            except OSError:  # something is there: another process has brought the same meanwhile, or it is damaged
+                if _is_whole(target, manifest):
+                    break
+                if out is not None or put is _put:
+                    raise
     return target
 
 
@@ -471,9 +509,8 @@ def _upload(folder: Path, name: str, manifest: Mapping[str, Any], replace: bool,
         there = set(api.list_repo_files(name, repo_type=kind)) - {".gitattributes"}
         if MANIFEST in there:
             found = api.hf_hub_download(name, MANIFEST, repo_type=kind)
-            known = _manifest_of(Path(found).parent, where)
-            _refuse_other(where, known, manifest, replace)
-            if known["digest"] == manifest["digest"]:
+            if not replace:
+                _refuse_other(Path(found).parent, where, manifest, files=False)
                 return False
         elif there:
             raise FileExistsError(f"{where} holds something else, such as {min(there)}; expected a new name")
@@ -487,14 +524,25 @@ def _upload(folder: Path, name: str, manifest: Mapping[str, Any], replace: bool,
     return True
 
 
-def _download(name: str, revision: str | None, folder: Path) -> None:
-    with _hugging_face(f"hf:{name}") as hub:
-        arguments = {"revision": revision, "local_dir": folder, "library_name": "fdsl"}
-        patterns = [f"*{suffix}" for suffix in _SUFFIXES]
+def _download_manifest(name: str, revision: str | None, folder: Path) -> Callable[[], None]:
+    """Brings `fdsl.json` into the folder; what it returns brings the rest of that commit."""
+    where = f"hf:{name}"
+    with _hugging_face(where) as hub:
+        kind, api = "model", hub.HfApi(library_name="fdsl", library_version=fdsl.__version__)
         try:
-            hub.snapshot_download(name, repo_type="model", allow_patterns=patterns, **arguments)
+            about = api.repo_info(name, repo_type=kind, revision=revision)
         except hub.errors.RepositoryNotFoundError:
-            hub.snapshot_download(name, repo_type="dataset", allow_patterns=patterns, **arguments)
+            kind = "dataset"
+            about = api.repo_info(name, repo_type=kind, revision=revision)
+        commit = {"repo_type": kind, "revision": about.sha, "local_dir": folder}
+        if MANIFEST in {file.rfilename for file in about.siblings or ()}:  # else who reads it says so
+            api.hf_hub_download(name, MANIFEST, **commit)
+
+    def bring_rest() -> None:
+        with _hugging_face(where):
+            api.snapshot_download(name, allow_patterns=[f"*{suffix}" for suffix in _SUFFIXES], **commit)
+
+    return bring_rest
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 
 from fdsl import published
 from fdsl.candidates import head, make_catalog, search
-from fdsl.catalogs import Catalog, check_variation
+from fdsl.catalogs import Catalog, check_variation, has_csv_layout
 from fdsl.engines import engine_for
 from fdsl.families import family_named
 from fdsl.progress import Progress, lines_on_stderr
@@ -117,6 +117,25 @@ def catalog(
     near = difflib.get_close_matches(source.lower(), PRESETS)
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
     raise ValueError(f"{source!r} is no catalog{hint}; {expected}")
+
+
+def is_catalog(source: str | os.PathLike[str]) -> bool:
+    """Whether `source` is what `catalog` takes, and no folder of pictures, of a run or of something else.
+
+    Raises:
+        ValueError: a published folder's `fdsl.json` is damaged.
+
+    >>> is_catalog("rcdb-1k"), is_catalog("imagefolder:photos")
+    (True, False)
+    """
+    path = Path(source)
+    if source not in PRESETS and path.is_dir():
+        if (path / "fdsl.json").is_file():
+            from fdsl.hub import has_catalog
+
+            return has_catalog(path)
+        return has_csv_layout(path)
+    return source in PRESETS or path.suffix == ".safetensors"
 
 
 @dataclass(frozen=True)

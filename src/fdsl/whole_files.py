@@ -42,7 +42,7 @@ def whole_or_nothing(target: Path, within: Path | None = None) -> Iterator[Path]
 
 @contextlib.contextmanager
 def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """A folder beside `target` to fill; it becomes `target` at the end, or is removed.
+    """A folder beside `target` to fill; it becomes `target` at the end, or is removed. What it lies in is made.
 
     Raises:
         FileExistsError: there is a file, or a folder that holds something, before anything is written.
@@ -55,5 +55,5 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FileExistsError(f"{folder} exists; expected a new or an empty folder")
     with whole_or_nothing(folder) as temporary:
-        temporary.mkdir()
+        temporary.mkdir(parents=True)
         yield temporary

@@ -30,7 +30,7 @@ class Attention:
 
     Args:
         weights: float32 tensor (layers, B, heads, N, N), from the first layer to the last. In [l, b, h, q] the weights
-            of query q add up to 1.
+            of query q add up to 1. Attentions side by side, whose outputs a block adds up, are heads of one layer.
         rows, columns: of patches, which are the last rows * columns of the N tokens, row by row.
         from_class: whether the class token, which is the first one, is what the network classifies by; else it is the
             patches.
@@ -72,7 +72,8 @@ class AttentionReader:
         """Runs the network on normalised images, float32 (B, C, H, W).
 
         None where not every layer attends from each token to all: in ResNets, and with windows, pooled keys, attention
-        over channels, talking heads or differential attention.
+        over channels, talking heads or differential attention; also where timm does not tell the grid of patches, as
+        of NaFlexViT.
         """
         embedding: Any = getattr(self._network, "patch_embed", None)
         if self._extract is None or not hasattr(embedding, "dynamic_feat_size"):
@@ -88,7 +89,9 @@ class AttentionReader:
         shapes = [tuple(weights.shape) for weights in layers.values()]
         if shapes != [(len(images), heads[-1], tokens, tokens)] * len(heads):
             return None
-        weights = torch.stack(list(layers.values())).float()
+        # timm's ParallelThingsBlock holds its attentions in `attns`.
+        blocks = dict.fromkeys(name.partition(".attns.")[0] for name in self._extract.names)
+        weights = torch.stack(list(layers.values())).float().unflatten(0, (len(blocks), -1)).movedim(1, 2).flatten(2, 3)
         if not torch.allclose(weights.sum(-1), torch.ones(()), atol=1e-3):
             return None
         by_class = getattr(self._network, "global_pool", "token") in ("token", "")

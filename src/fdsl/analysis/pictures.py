@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fdsl.presets import PRESETS
+from fdsl.presets import is_catalog
 from fdsl.progress import Progress
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def pictures_from(
     >>> pictures_from(["photos", "cat.jpg"], channels=3, size=224).pixels.shape
     (17, 3, 224, 224)
     """
-    catalogs = [str(name) for name in images if _is_catalog(name)]
+    catalogs = [str(name) for name in images if is_catalog(name)]
     if catalogs:
         if len(images) > 1:
             raise ValueError(f"images is {', '.join(map(str, images))}; expected one catalog, or files and folders")
@@ -76,11 +76,6 @@ def pictures_from(
     return Pictures(noise, "random noise, as no pictures were given")
 
 
-def _is_catalog(name: str | os.PathLike[str]) -> bool:
-    path = Path(name)
-    return name in PRESETS or path.suffix == ".safetensors" or (path.is_dir() and any(path.glob("*.csv")))
-
-
 def _drawn(data: Data, origin: str, progress: Progress | None) -> Pictures:
     from fdsl.train.sources import open_source
 
@@ -92,6 +87,8 @@ def _drawn(data: Data, origin: str, progress: Progress | None) -> Pictures:
 
 def _read(images: Sequence[str | os.PathLike[str]], channels: int, size: int) -> Pictures:
     from PIL import Image, ImageOps
+
+    from fdsl.train.framing import converted
 
     files: list[Path] = []
     for path in map(Path, images):
@@ -106,9 +103,7 @@ def _read(images: Sequence[str | os.PathLike[str]], channels: int, size: int) ->
     for place, number in enumerate(chosen):
         try:
             with Image.open(files[number]) as image:
-                fitted = ImageOps.fit(
-                    image.convert("RGB" if channels == 3 else "L"), (size, size), Image.Resampling.BICUBIC
-                )
+                fitted = ImageOps.fit(converted(image, channels), (size, size), Image.Resampling.BICUBIC)
         except FileNotFoundError:
             raise
         except (OSError, SyntaxError, Image.DecompressionBombError) as error:

@@ -18,7 +18,8 @@ Array = NDArray[np.float32]
 def position_embeddings(network: Any) -> Array | None:
     """What a timm ViT adds to each patch, float32 (rows, columns, D), without those of class and other extra tokens.
 
-    None where it has none, as with rotary or relative positions and in ResNets.
+    None where it has none, as with rotary or relative positions and in ResNets, and where they are no row of vectors,
+    as in PiT, VOLO and SAM.
 
     >>> position_embeddings(timm.create_model("deit_tiny_patch16_224")).shape
     (14, 14, 192)

@@ -25,6 +25,7 @@ from fdsl.analysis import attention, filters, position_embeddings
 from fdsl.analysis.drawing import png
 from fdsl.analysis.pictures import Pictures, pictures_from
 from fdsl.progress import Progress
+from fdsl.train.run_folder import read_json
 from fdsl.train.weights import network_from
 from fdsl.whole_files import whole_folder
 
@@ -126,9 +127,8 @@ def _run(folder: Path) -> tuple[dict[str, Any], Any]:
 
     recipe = recipe_named(folder / "recipe.yaml")
     said = {"recipe": recipe.title, "data": recipe.data.source}
-    if (folder / REPORT).is_file():
-        written = json.loads((folder / REPORT).read_text())
-        said |= {name: written[name] for name in ("steps", "held_out_accuracy") if written.get(name) is not None}
+    written = read_json(folder / REPORT)
+    said |= {name: written[name] for name in ("steps", "held_out_accuracy") if written.get(name) is not None}
     source = folder / recipe.data.source  # a published folder brings its catalog
     data = recipe.data.model_copy(update={"source": str(source)}) if source.is_file() else recipe.data
     return {name: value for name, value in said.items() if value}, data
@@ -176,7 +176,11 @@ def _positions(network: Any) -> Panel:
     title, name = "Similarity of position embeddings", "position_embeddings"
     embeddings = position_embeddings.position_embeddings(network)
     if embeddings is None:
-        return Panel(title, "This network adds no position embedding to its patches.", "", name, None, {}, {})
+        why = (
+            "This page reads position embeddings that are one vector for each patch, added behind the patch embedding "
+            "(timm's pos_embed, in a row). This network has none, or keeps them otherwise."
+        )
+        return Panel(title, why, "", name, None, {}, {})
     cosines = position_embeddings.similarities(embeddings)
     means = position_embeddings.mean_similarities(cosines)
     return Panel(
@@ -199,7 +203,11 @@ def _attention(network: Any, info: Any, pictures: Callable[[], Pictures], progre
     reader = attention.AttentionReader(network)
     read = reader(torch.zeros(1, info.channels, info.size, info.size))
     if read is None:
-        why = "In this network no layer attends from each patch to every other, so there is no attention to show."
+        why = (
+            "This page reads attention where timm tells the grid of patches, and each head of each layer has a softmax "
+            "over all tokens that nothing mixes afterwards. This network has none, or another kind, such as windows or "
+            "talking heads."
+        )
         return [Panel(title, why, "", name, None, {}, {}) for title, name in zip(titles, names, strict=True)]
     seen = pictures()
     mean, std = (torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in (info.mean, info.std))
@@ -222,9 +230,10 @@ def _attention(network: Any, info: Any, pictures: Callable[[], Pictures], progre
         Panel(
             titles[0],
             f"How far each head looks from a patch, over {len(seen.pixels)} pictures: the distance to the other "
-            "patches in pixels, weighted by attention; class and other extra tokens are left out. Low dots are heads "
-            "that look nearby, as convolutions do. In a trained ViT the first layers have both kinds, and the last "
-            f"ones look far; equal attention to all patches would give {equal:.0f} pixels.",
+            "patches in pixels, weighted by attention; class and other extra tokens are left out. Attentions side "
+            "by side in a block are one layer. Low dots are heads that look nearby, as convolutions do. In a trained "
+            "ViT the first layers have both kinds, and the last ones look far; equal attention to all patches would "
+            f"give {equal:.0f} pixels.",
             "Dosovitskiy et al., An Image is Worth 16x16 Words (ICLR 2021, arXiv:2010.11929), figure 7, right, and "
             "D.7; of FractalDB: Nakashima et al., Can Vision Transformers Learn without Natural Images? (AAAI 2022, "
             "arXiv:2103.13023)",

@@ -19,7 +19,7 @@ _ATTEMPTS = 10
 
 
 def decoded(content: Content, channels: int) -> Image.Image:
-    """The picture in gray (1 channel) or RGB (3), converted from whatever it is.
+    """The picture as `converted` has it.
 
     Raises:
         Exception: Pillow's, of many kinds, where it cannot be decoded.
@@ -34,6 +34,15 @@ def decoded(content: Content, channels: int) -> Image.Image:
         image = Image.fromarray(np.ascontiguousarray(pixels))
     else:
         image = Image.open(io.BytesIO(content))
+    return converted(image, channels)
+
+
+def converted(image: Image.Image, channels: int) -> Image.Image:
+    """The picture in gray (1 channel) or RGB (3), from whatever it is.
+
+    >>> converted(Image.new("I;16", (5, 4), 65535), channels=1).getpixel((0, 0))
+    255
+    """
     if image.mode.startswith("I"):  # 16 bits a pixel, which a conversion would clip
         image = Image.fromarray((np.asarray(image) // 256).clip(0, 255).astype(np.uint8))
     return image.convert("L" if channels == 1 else "RGB")

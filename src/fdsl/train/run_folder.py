@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,23 @@ _COLUMNS = ("step", "seconds", "loss", "learning_rate", "held_out_accuracy")
 _ANY = {"recipe.title", "recipe.source", "recipe.data.source"} | {
     f"recipe.training.{name}" for name in ("checkpoint_every", "evaluations", "held_out_images")
 }
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """What a run wrote there; nothing where there is no such file.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError(f"{file} cannot be read; expected the JSON that a run wrote")
+    return found
 
 
 def claim(folder: Path, resume: bool) -> None:
