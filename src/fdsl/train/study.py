@@ -61,7 +61,7 @@ def plan(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> list
         ValueError: as `study_named`.
 
     >>> sum(planned.images for planned in plan("points-small", "runs/points"))  # doctest: +SKIP
-    358400
+    537600
     """
     folder, found, seen = Path(output), [], set()
     speeds = _speeds(folder)
