@@ -158,6 +158,7 @@ def test_what_is_done_is_not_done_again(runs: Runs, tmp_path: Path) -> None:
     report = run(tmp_path, POINTS)
     assert runs.pretrained[2:] == ["points=50000,seed=0", "points=50000,seed=0", "points=50000,seed=2"]
     shutil.rmtree(tmp_path / "out" / "runs")  # to free space: what is done needs it no more
+    assert [cell.run_state for cell in studies.plan(tmp_path / "study.yaml", tmp_path / "out")] == ["done"] * 4
     more = POINTS | {"vary": {"data.points": [10000, 50000, 90000], "training.seed": [0, 2]}}
     assert run(tmp_path, more).entries[:2] == report.entries
     assert runs.pretrained[5:] == ["points=90000,seed=0", "points=90000,seed=2"]
