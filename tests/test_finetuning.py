@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from fdsl.cli import app
 from fdsl.train import finetuning
 from fdsl.train.finetuning import freeze_stages
+from fdsl.train.run_folder import alone_in
 from fdsl.train.weights import WeightsInfo, save_weights
 
 VIT = {"depth": 2, "embed_dim": 48, "num_heads": 3, "patch_size": 8}
@@ -30,9 +32,12 @@ Finetune = Callable[..., Any]
 @pytest.fixture
 def run(tmp_path: Path) -> Path:
     """A run's folder, with the weights of a network that has learnt nothing."""
-    folder = tmp_path / "runs" / "a"
-    folder.mkdir(parents=True)
-    torch.manual_seed(1)
+    return untrained(tmp_path / "runs" / "a")
+
+
+def untrained(folder: Path, seed: int = 1) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
     options = VIT | {"drop_path_rate": 0.1}
     network = timm.create_model("vit_tiny_patch16_224", img_size=16, num_classes=6, in_chans=1, **options)
     info = WeightsInfo("vit_tiny_patch16_224", options, list("abcdef"), 1, 16, (0.2,), (0.5,))
@@ -137,7 +142,7 @@ def test_the_recipe_is_that_of_the_architecture_and_the_size_that_of_the_weights
     assert recipe.model.options == VIT | {"drop_path_rate": 0.0}
     report = finetune("scratch:resnet10t", output=tmp_path / "resnet", set=(*SMALL, "data.size=16"), few_shot=2)
     recipe = recipe_named(tmp_path / "resnet" / "scratch-resnet10t" / "seed-0")
-    assert (recipe.data.size, recipe.data.crop_of) == (16, 256)
+    assert (recipe.data.size, recipe.data.crop_of) == (16, 18)  # 256 of 224: a seventh at the edges, at any size
     assert recipe.schedule.shape == "steps"
     assert recipe.training.batch_size == report.train_images == 20
 
@@ -163,14 +168,72 @@ def test_a_repeated_call_does_what_is_left(
     assert report.results[0].accuracies[0] == first["accuracies"][0]
     for changed, message in (
         ({"freeze": 1}, "its freeze is 0, and 1 was asked for"),
-        ({"set": ("schedule.steps=4", *SMALL[1:])}, "its recipe.schedule.steps is 3, and 4 was asked for"),
+        ({"set": ("schedule.steps=4", *SMALL[1:])}, "its schedule.steps is 3, and 4 was asked for"),
     ):
         with pytest.raises(ValueError, match=f"{message}; expected another output folder"):
             finetune(**changed)
-    save_weights(run / "weights.safetensors", *finetuning.network_from(run, classes=6))
-    with pytest.raises(ValueError, match="its weights is"):
-        finetune()
     assert seen == [0, 1, 1, 2]
+    untrained(run, seed=2)  # other weights in the same place: runs of their own
+    assert finetune().results[0].seeds == [0]
+    assert seen[4:] == [0]
+
+
+def test_an_interrupted_run_goes_on_with_its_own_settings_alone(
+    finetune: Finetune, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from fdsl.train import pretraining
+
+    steps, after_step = [], pretraining._Run.on_train_batch_end
+
+    def interrupted(self: Any, trainer: Any, module: Any, *arguments: Any) -> None:
+        after_step(self, trainer, module, *arguments)
+        steps.append(module.step)
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+
+    changed = {"set": (*SMALL, "training.checkpoint_every=1")}
+    monkeypatch.setattr(finetuning._Entry, "fine_tuned", Mock(side_effect=MemoryError))
+    with pytest.raises(MemoryError):
+        finetune(set=(*SMALL, "training.batch_size=128"))  # without a checkpoint it binds nobody
+    monkeypatch.undo()
+    monkeypatch.setattr(pretraining._Run, "on_train_batch_end", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="goes on there"):
+        finetune(**changed)
+    with pytest.raises(ValueError, match="its freeze is 0, and 2 was asked for; expected another output folder"):
+        finetune(**changed, freeze=2)
+    report = finetune(**changed)
+    assert steps == [1, 2, 3]
+    assert report.results == finetune(**changed, output=tmp_path / "at-once").results
+    untrained(run, seed=2)
+    steps[:] = [0, 0, 0]
+    finetune(**changed)
+    assert steps[3:] == [1, 2, 3]
+
+
+def test_sources_have_folders_of_their_own(finetune: Finetune, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    alike = ["runs/a", "runs-a", "b/a", "./scratch", "x" * 200]  # the last leaves no place for a longer name
+    for seed, name in enumerate(alike, 1):
+        untrained(tmp_path / name, seed)
+    report = finetune([*alike, "scratch"], knn=1)
+    there = {
+        file.parent.parent.name: json.loads(file.read_text()) for file in tmp_path.glob("out/*/seed-0/result.json")
+    }
+    found = [there.pop("scratch"), *there.values()]
+    assert len({result["settings"]["weights"] for result in found}) == 6
+    assert sorted(result["accuracy"] for result in found) == sorted(one.accuracies[0] for one in report.results)
+    assert all(len(name) < 80 for name in there)
+    with pytest.raises(ValueError, match=r"source runs/\.\./runs/a is runs/a again; expected each once"):
+        finetune(["runs/a", "runs/../runs/a"])
+
+
+def test_one_process_at_a_time(finetune: Finetune, tmp_path: Path) -> None:
+    with (
+        alone_in(tmp_path / "out"),
+        pytest.raises(RuntimeError, match=r"another process is at work on .*out; expected"),
+    ):
+        finetune(knn=1)
+    assert finetune(knn=1).how == "1-NN"
 
 
 @pytest.mark.parametrize("changed", [{"linear": True}, {"knn": 5}, {"knn": 1, "knn_temperature": None}])
@@ -219,8 +282,15 @@ def test_frozen_stages_are_not_trained(finetune: Finetune, run: Path, tmp_path: 
     [
         ({"source": "scratch"}, "source is 'scratch'; expected model, or a source"),
         ({"source": []}, "source is empty"),
-        ({"source": ["scratch", "scratch"]}, "source scratch comes twice"),
-        ({"seeds": (0, 0)}, r"seeds is \[0, 0\]"),
+        (
+            {"source": ["scratch:vit_tiny_patch16_224"] * 2},
+            "source scratch:vit_tiny_patch16_224 is scratch:vit_ti.* again",
+        ),
+        ({"seeds": (0, 0)}, r"seeds is \(0, 0\); expected a list"),
+        ({"seeds": 3}, "seeds is 3; expected a list"),
+        ({"set": ("model.name=resnet18",)}, r"model\.name has no effect in fine-tuning; expected model \(--model\)"),
+        ({"set": ("training.seed=7",)}, r"training\.seed has no effect in fine-tuning; expected seeds \(--seeds\)"),
+        ({"knn": 1, "knn_temperature": -1.0}, "knn_temperature is -1.0"),
         ({"linear": True, "knn": 3}, "linear and knn are set; expected one of them"),
         ({"knn": 0}, "knn is 0"),
         ({"few_shot": 1000}, "few_shot is 1000, but class"),
@@ -259,7 +329,8 @@ def test_command(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     report = json.loads(result.stdout)
     assert (report["how"], [len(found["seeds"]) for found in report["results"]]) == ("3-NN", [1, 2])
     assert command(*ask).stdout == (tmp_path / "runs" / "digits" / "results.md").read_text()
-    assert (tmp_path / "runs" / "digits" / "runs-a" / "seed-0" / "result.json").is_file()
+    (found,) = tmp_path.glob("runs/digits/a-*/seed-0/result.json")
+    assert json.loads(found.read_text()).keys() == {"accuracy", "settings"}
     result = command(*ask, "--linear")
     assert (result.exit_code, result.stderr) == (1, "error: linear and knn are set; expected one of them\n")
     assert command("--from", "runs/b", "--data", "digits").stderr.startswith("error: runs/b is not there; expected")

@@ -20,7 +20,7 @@ def test_intervals_over_seeds() -> None:
     assert seeds_interval([0.90, 0.92, 0.94]) == pytest.approx((0.870317, 0.969683), abs=1e-6)
     assert seeds_interval([0.5, 0.5]) == (0.5, 0.5)
     assert seeds_interval([0.1, 1.0]) == (0.0, 1.0)
-    with pytest.raises(ValueError, match="1 accuracies; expected at least two"):
+    with pytest.raises(ValueError, match="1 values; expected at least two"):
         seeds_interval([0.9])
 
 

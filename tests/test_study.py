@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import csv
+import datetime
 import json
-import subprocess
-import sys
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,9 @@ from test_cli import error_of  # noqa: E402
 from test_cli import run as fdsl_command  # noqa: E402
 
 from fdsl.train.finetuning import FinetuneReport, SourceResult  # noqa: E402
+from fdsl.train.pretraining import PretrainReport  # noqa: E402
+from fdsl.train.recipes import recipe_named  # noqa: E402
+from fdsl.train.run_folder import alone_in  # noqa: E402
 from fdsl.train.study_files import study_named, study_names  # noqa: E402
 from fdsl.train.study_tables import table  # noqa: E402
 
@@ -27,26 +30,36 @@ from fdsl.train.study_tables import table  # noqa: E402
 class Runs:
     """Pre-training and fine-tuning that take no time, and what they were asked for."""
 
-    pretrained: list[tuple[str, bool]] = field(default_factory=list)
+    pretrained: list[str] = field(default_factory=list)
     recipes: list[Any] = field(default_factory=list)
     finetuned: list[dict[str, Any]] = field(default_factory=list)
     interrupt_in: str = ""
 
-    def pretrain(self, recipe: Any, *, output: Path, resume: bool, device: str, progress: Any) -> None:
-        self.pretrained.append((output.name, resume))
+    def pretrain(self, recipe: Any, *, output: Path, resume: bool, device: str, progress: Any) -> PretrainReport:
+        assert resume
+        # An accuracy that tells points and seed.
+        accuracy = (recipe.data.points or 0) / 100_000 + recipe.training.seed / 10
+        figures = (1, 1.0, 1000.0, 0.0, 2.5, accuracy, 1, 1)
+        settings = recipe.model_dump(mode="json")
+        report = PretrainReport(recipe.model.name, "", 1, *figures, device, {}, settings)
+        if (output / "report.json").is_file():  # done, and of the same settings, or refused
+            assert json.loads((output / "report.json").read_text())["recipe"] == settings
+            return report
+        self.pretrained.append(output.name)
         self.recipes.append(recipe)
         output.mkdir(parents=True, exist_ok=True)
         (output / "log.csv").write_text("step,loss\n10,3.0\n20,2.5\n")
         if self.interrupt_in and self.interrupt_in in output.name:
             raise KeyboardInterrupt
-        # An accuracy that tells points and seed.
-        accuracy = (recipe.data.points or 0) / 100_000 + recipe.training.seed / 10
-        report = {"model": recipe.model.name, "images_per_s": 1000.0, "held_out_accuracy": accuracy}
-        report["recipe"] = recipe.model_dump(mode="json")
-        (output / "report.json").write_text(json.dumps(report))
+        (output / "report.json").write_text(json.dumps(asdict(report)))
+        return report
 
     def finetune(self, source: Any, data: str, *, output: Path, **arguments: Any) -> FinetuneReport:
         self.finetuned.append({"source": str(source), "data": data, **arguments})
+        if self.interrupt_in == data:
+            (output / "a" / "seed-0").mkdir(parents=True)
+            (output / "a" / "seed-0" / "last.ckpt").write_text("")
+            raise KeyboardInterrupt
         seeds = list(arguments.get("seeds", (0,)))
         accuracies = [0.5 + seed / 10 for seed in seeds]
         result = SourceResult(str(source), "resnet10t", seeds, accuracies, 0.5, 0.4, 0.6, "seeds")
@@ -111,7 +124,7 @@ def test_the_table_has_means_over_seeds(runs: Runs, tmp_path: Path) -> None:
 
 def test_cells_share_what_is_pretrained_alike(runs: Runs, tmp_path: Path) -> None:
     report = run(tmp_path, TUNED)
-    assert runs.pretrained == [("points=10000", False), ("points=50000", False)]
+    assert runs.pretrained == ["points=10000", "points=50000"]
     assert [tuned["data"] for tuned in runs.finetuned] == ["digits", "cifar10"] * 2
     assert {tuned["source"] for tuned in runs.finetuned[2:]} == {str(tmp_path / "out" / "runs" / "points=50000")}
     assert runs.finetuned[0] | {"source": ""} == {
@@ -143,20 +156,52 @@ def test_what_is_done_is_not_done_again(runs: Runs, tmp_path: Path) -> None:
     assert "| 10,000 | 20.0 ± 127.1 |\n| 50,000 | – |" in written
     runs.interrupt_in = ""
     report = run(tmp_path, POINTS)
-    assert runs.pretrained[2:] == [
-        ("points=50000,seed=0", False),
-        ("points=50000,seed=0", True),
-        ("points=50000,seed=2", False),
-    ]
+    assert runs.pretrained[2:] == ["points=50000,seed=0", "points=50000,seed=0", "points=50000,seed=2"]
+    shutil.rmtree(tmp_path / "out" / "runs")  # to free space: what is done needs it no more
+    assert [cell.run_state for cell in studies.plan(tmp_path / "study.yaml", tmp_path / "out")] == ["done"] * 4
     more = POINTS | {"vary": {"data.points": [10000, 50000, 90000], "training.seed": [0, 2]}}
     assert run(tmp_path, more).entries[:2] == report.entries
-    assert [name for name, _ in runs.pretrained[5:]] == ["points=90000,seed=0", "points=90000,seed=2"]
+    assert runs.pretrained[5:] == ["points=90000,seed=0", "points=90000,seed=2"]
+
+
+def test_an_interrupted_fine_tuning_keeps_its_checkpoint(runs: Runs, tmp_path: Path) -> None:
+    runs.interrupt_in = "digits"
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, TUNED)
+    runs.interrupt_in = ""
+    run(tmp_path, TUNED)
+    (cell,) = (tmp_path / "out" / "cells").glob("*/a/seed-0/last.ckpt")
+    assert cell.parent.parent.parent.name == "points=10000,data=digits"
 
 
 def test_cells_of_other_settings_are_refused(runs: Runs, tmp_path: Path) -> None:
     run(tmp_path, POINTS)
-    with pytest.raises(ValueError, match=r"points=10000,seed=0 was run with data\.size None, and the study says 64"):
+    with pytest.raises(ValueError, match=r"points=10000,seed=0 was run with data\.size 48, and the study says 64"):
         run(tmp_path, POINTS | {"set": {"data.size": 64}})
+    assert len(runs.pretrained) == 4
+    with pytest.raises(FileExistsError, match="out is of the study 'Points'; expected that of 'Others', or a new"):
+        run(tmp_path, POINTS | {"title": "Others"})
+
+
+def test_files_that_a_study_names_are_told_apart_by_content(runs: Runs, tmp_path: Path) -> None:
+    names = [tmp_path / f"{name}.yaml" for name in ("before", "after")]
+    said = {"recipe": str(names[0]), "vary": {"data.draw": ["point", "patch"]}}
+    said["finetune"] = {"data": "digits", "recipe": str(names[1])}
+    for name in names:
+        name.write_text(recipe_named("tiny-resnet").yaml())
+    report = run(tmp_path, said)
+    for name, key in zip(names, ("schedule", r"finetune\.recipe\.schedule"), strict=True):
+        name.write_text(recipe_named("tiny-resnet", ["schedule.steps=777"]).yaml())
+        with pytest.raises(ValueError, match=rf"draw=point was run with {key}\.\w+ .*, and the study says "):
+            run(tmp_path, said)
+        name.write_text(recipe_named("tiny-resnet").yaml())
+    assert run(tmp_path, said) == report
+
+
+def test_another_measure_is_read_from_what_is_done(runs: Runs, tmp_path: Path) -> None:
+    run(tmp_path, POINTS)
+    heading, rows = table(run(tmp_path, POINTS | {"measure": "train_loss"}))
+    assert (heading, rows[0]) == (["points", "train loss"], ["10,000", "2.500 ± 0.000"])
     assert len(runs.pretrained) == 4
 
 
@@ -188,6 +233,15 @@ def test_scratch_and_weights_of_others(runs: Runs, tmp_path: Path) -> None:
     assert len(runs.pretrained) == 1
 
 
+def test_seeds_of_pretraining_count_nothing_without_it(runs: Runs, tmp_path: Path) -> None:
+    said = TUNED | {"vary": {"from": [None, "scratch"], "training.seed": [0, 1]}, "columns": []}
+    said["finetune"] = {"data": "digits", "set": {"data.size": 32}}
+    trained, scratch = run(tmp_path, said).entries
+    assert (len(trained.values), trained.interval) == (2, 0)
+    assert (scratch.values, scratch.interval) == ([0.5], None)
+    assert len(runs.finetuned) == 3
+
+
 def test_a_dry_run_says_what_each_cell_takes(runs: Runs, tmp_path: Path) -> None:
     said = POINTS | {"set": {"schedule.steps": 100, "training.batch_size": 32}}
     file = study_file(tmp_path, said)
@@ -213,6 +267,11 @@ def test_a_dry_run_says_what_each_cell_takes(runs: Runs, tmp_path: Path) -> None
         (30, 90, 3, "to do"),
         (30, 90, 3, "shared"),
     ]
+    # Whole weight rows are held out: of 4 categories 4 x 920 pictures are left, and not 4 x 900.
+    said = {"recipe": "tiny-resnet", "catalog": {"family": "fractaldb", "categories": 4}}
+    said["set"] = {"data.instances": 1000, "data.held_out": 0.1, "schedule.epochs": 5, "training.batch_size": 32}
+    said["vary"] = {"data.draw": ["point", "patch"]}
+    assert studies.plan(study_file(tmp_path, said), tmp_path / "none")[0].images == 5 * 4 * 920
 
 
 @pytest.mark.parametrize(
@@ -247,6 +306,22 @@ def test_a_dry_run_says_what_each_cell_takes(runs: Runs, tmp_path: Path) -> None
         ({"catalog": {"family": "rcbd"}}, "rcbd.*rcdb"),
         ({"catalog": {"family": "rcdb", "lnes": [1, 2]}}, r"no setting of rcdb catalog\.lnes \(did you mean lines\?\)"),
         ({"from": "scratch", "finetune": {"data": "digits"}}, r"expected data\.size in finetune\.set"),
+        ({"finetune": {"data": "digitz"}}, r"no dataset in finetune\.data: digitz \(did you mean digits\?\)"),
+        ({"finetune": {"data": 5}}, r"finetune\.data is 5; expected text"),
+        (
+            {"finetune": {"data": "digits", "set": {"data.sizes": 3}}},
+            r"unknown key 'data\.sizes'; did you mean data\.size",
+        ),
+        ({"finetune": {"data": "digits", "set": {"training.seed": 3}}}, "has no effect in fine-tuning; expected seeds"),
+        ({"finetune": {"data": "digits", "few_shot": "ten"}}, "few_shot is 'ten'; expected a whole number"),
+        ({"finetune": {"data": "digits", "linear": True, "knn": 3}}, "linear and knn are set"),
+        ({"finetune": {"data": "digits", "seeds": 3}}, "seeds is 3; expected a list"),
+        ({"measure": "held_out_acuracy"}, r"no measure held_out_acuracy \(did you mean held_out_accuracy\?\)"),
+        ({"measure": "model"}, "no measure model"),
+        ({"catalog": {"family": "fractaldb"}, "set": {"data.held_out": 0}}, r"data\.held_out is 0, and held_out_acc"),
+        ({"rows": 3}, r"no axis in rows 3; expected one of data\.points"),
+        ({"recipe": ["tiny-resnet"]}, r"recipe is \['tiny-resnet'\]; expected text"),
+        ({"set": {"data.size": datetime.date(2024, 1, 1)}}, r"data\.size is '2024-01-01'"),
     ],
 )
 def test_errors_name_file_key_and_near_name(runs: Runs, tmp_path: Path, changed: dict[str, Any], message: str) -> None:
@@ -265,22 +340,18 @@ def test_other_errors(runs: Runs, tmp_path: Path) -> None:
     (tmp_path / "out" / "thesis.tex").write_text("")
     with pytest.raises(FileExistsError, match="out holds something else"):
         run(tmp_path, POINTS)
-    with pytest.raises(ValueError, match="measure is 'model', which is 'resnet10t'; expected one of images_per_s"):
-        studies.study(study_file(tmp_path, POINTS | {"measure": "model"}), output=tmp_path / "new", progress=False)
+    own = tmp_path / "out" / "study.yaml"
+    (tmp_path / "out" / "thesis.tex").rename(own)
+    with pytest.raises(FileExistsError, match="out holds something else"):
+        run(tmp_path, POINTS)
+    assert own.read_text() == ""
 
 
 def test_one_process_at_a_time(runs: Runs, tmp_path: Path) -> None:
+    with alone_in(tmp_path / "out"), pytest.raises(RuntimeError, match="another process is at work on "):
+        run(tmp_path, POINTS)
+    assert runs.pretrained == []
     run(tmp_path, POINTS)
-    hold = f"import fcntl, sys; f = open({str(tmp_path / 'out' / 'study.yaml')!r}); fcntl.flock(f, fcntl.LOCK_EX); "
-    with subprocess.Popen(
-        [sys.executable, "-c", hold + "print('held', flush=True); sys.stdin.read()"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-    ) as other:
-        assert other.stdout.readline() == b"held\n"
-        with pytest.raises(RuntimeError, match="another process is at work on "):
-            run(tmp_path, POINTS)
-        other.communicate()
 
 
 @pytest.mark.parametrize("name", study_names())
@@ -318,12 +389,22 @@ def test_a_real_study(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (40, 40), 20 * number % 50 + 200 * (number % 2)).save(file)
     file = study_file(tmp_path, said)
-    assert "points" not in fdsl_command("study", file, "--dry-run", "--out", tmp_path / "out")
+    out = tmp_path / "out"
+    (cell, *_) = json.loads(fdsl_command("study", file, "--dry-run", "--out", out, "--json"))
+    assert (cell["cell"], cell["run_state"], cell["steps"], cell["finetunes"]) == ("draw=point", "to do", 3, 1)
+    assert "to do" in fdsl_command("study", file, "--dry-run", "--out", out)
+    assert not out.exists()
     report = json.loads(fdsl_command("study", file, "--out", tmp_path / "out", "--json"))
     assert [entry["levels"] for entry in report["entries"]] == [{"data.draw": "point"}, {"data.draw": "patch"}]
     assert all(0 < entry["mean"] <= 1 for entry in report["entries"])
     assert (tmp_path / "out" / "runs" / "draw=point" / "weights.safetensors").is_file()
-    shown = fdsl_command("study", file, "--out", tmp_path / "out")  # done: at once
+    written = {file: file.stat().st_mtime_ns for part in ("runs", "cells") for file in (out / part).rglob("*")}
+    shown = fdsl_command("study", file, "--out", out)  # nothing is run again
+    assert {file: file.stat().st_mtime_ns for file in written} == written
     assert "A real one" in shown
     assert "accuracy (%)" in shown
+    shutil.rmtree(out / "cells")
+    said["set"]["schedule.steps"] = 4
+    with pytest.raises(ValueError, match=r"draw=point: .*last\.ckpt: its schedule\.steps is 3, and 4 was asked for"):
+        run(tmp_path, said)
     assert error_of("study", tmp_path / "none.yaml").startswith("error: ")

@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("timm")
 import timm
 import torch
+from safetensors.torch import save_file
 
 from fdsl.train import weights
 from fdsl.train.weights import WeightsInfo, network_from, save_weights
@@ -229,6 +230,13 @@ def test_files_that_are_none(tmp_path: Path) -> None:
         (tmp_path / name).write_text("no weights at all")
         with pytest.raises(ValueError, match=rf"{name}: not a"):
             network_from(tmp_path / name)
+    for said in ("{not json", '{"model": "resnet18", "extra": 1}', "[]"):  # of some other tool
+        save_file({"a": torch.zeros(2)}, tmp_path / "foreign.safetensors", metadata={"fdsl": said})
+        with pytest.raises(
+            ValueError, match=r"foreign\.safetensors: its metadata 'fdsl' is .*; expected what"
+        ) as error:
+            network_from(tmp_path / "foreign.safetensors")
+        assert "\n" not in str(error.value)
     torch.save({"epoch": 3, "optimizer": {}}, tmp_path / "none.pth")
     with pytest.raises(ValueError, match=r"none\.pth holds no weights \(epoch, optimizer\); expected them"):
         network_from(tmp_path / "none.pth")
@@ -244,8 +252,6 @@ def test_from_scratch() -> None:
 
 
 def test_a_folder_as_timm_writes_it(tmp_path: Path, trained: Any) -> None:
-    from safetensors.torch import save_file
-
     save_file(trained.state_dict(), tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text(
         json.dumps({"architecture": "vit_tiny_patch16_224", "num_classes": 5, "model_args": VIT})
@@ -258,7 +264,13 @@ def test_a_run_that_is_not_done(tmp_path: Path, trained: Any) -> None:
 
     recipe = Recipe(data=Data(size=32, mean=(0.2,)), model=Model(name="vit_tiny_patch16_224", options=VIT))
     (tmp_path / "recipe.yaml").write_text(recipe.yaml())
-    torch.save(lightning(trained.state_dict()), tmp_path / "last.ckpt")
-    network, info = network_from(tmp_path)
-    assert torch.equal(outputs(network), outputs(trained))
+    checkpoint = lightning(trained.state_dict())
+    for file in ("last.ckpt", "averaged"):
+        torch.save(checkpoint, tmp_path / "last.ckpt")
+        network, info = network_from(tmp_path)
+        assert torch.equal(outputs(network), outputs(trained)), file
+        # With training.ema the raw weights lie beside the averaged ones, which a run that is done saves.
+        averaged = {f"ema.module.{name}": value for name, value in trained.state_dict().items()}
+        raw = {f"model.{name}": torch.zeros_like(value) for name, value in trained.state_dict().items()}
+        checkpoint = {"state_dict": raw | averaged}
     assert (info.mean, info.options) == ((0.2,), VIT)

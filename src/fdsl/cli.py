@@ -1038,7 +1038,9 @@ def finetune(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The folder of results; one of earlier ones is added to.", show_default="runs/DATA", file_okay=False
+            help="The folder of results; runs of earlier calls are taken over.",
+            show_default="runs/DATA",
+            file_okay=False,
         ),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:1.")] = "auto",

@@ -18,7 +18,7 @@ from fdsl.compositions import Composition, Target, check_labels, targets
 from fdsl.engines import cpu
 from fdsl.engines.protocol import Engine
 from fdsl.families import family_named
-from fdsl.families.protocol import ViewedFamily
+from fdsl.families.protocol import Family, ViewedFamily
 from fdsl.indexing import (
     Key,
     canonical_instances,
@@ -316,17 +316,7 @@ class Dataset(IndexedPictures):
         if self.fresh:
             raise ValueError("split() of a fresh dataset; expected fresh=False, because no instance of it comes again")
         numbers = np.asarray(self.instances)
-        groups, members = np.unique(self._family.held_out_groups(numbers), return_inverse=True)
-        unvaried = self._family.unvaried_row
-        movable = groups if unvaried is None else groups[groups != unvaried]
-        count = round((1 - share) * len(groups))
-        if not 0 < count <= len(movable) or count == len(groups):
-            raise ValueError(
-                f"split({share}) of {len(numbers)} instances in {len(groups)} weight rows leaves one side empty; "
-                "expected more weight rows or another share"
-            )
-        keys = keyed.words(self.seed, Purpose.SPLIT, movable)[:, 0]
-        held_out = np.isin(groups, movable[np.argsort(keys, kind="stable")[:count]])[members]
+        held_out = held_out_instances(self._family, numbers, share, self.seed)
         return self._with_instances(numbers[~held_out]), self._with_instances(numbers[held_out])
 
     def _with_instances(self, numbers: NDArray[np.int64]) -> Dataset:
@@ -441,3 +431,24 @@ def _scaled(spec: RenderSpec, side: int) -> RenderSpec:
     """The spec of the same picture at another size: as many points to a pixel, and as much of it free at the sides."""
     points = spec.points and max(1, spec.points * side**2 // spec.size**2)
     return replace(spec, size=side, points=points, pad=spec.pad and spec.pad * side // spec.size)
+
+
+def held_out_instances(family: Family, numbers: NDArray[np.int64], share: float, seed: int) -> NDArray[np.bool_]:
+    """Which instances `Dataset.split(share)` holds out, bool (N,).
+
+    Raises:
+        ValueError: `share` leaves one side empty.
+
+    >>> int(held_out_instances(family_named("fractaldb"), np.arange(1000), 0.9, seed=0).sum())
+    80
+    """
+    groups, members = np.unique(family.held_out_groups(numbers), return_inverse=True)
+    movable = groups if family.unvaried_row is None else groups[groups != family.unvaried_row]
+    count = round((1 - share) * len(groups))
+    if not 0 < count <= len(movable) or count == len(groups):
+        raise ValueError(
+            f"split({share}) of {len(numbers)} instances in {len(groups)} weight rows leaves one side empty; "
+            "expected more weight rows or another share"
+        )
+    keys = keyed.words(seed, Purpose.SPLIT, movable)[:, 0]
+    return np.isin(groups, movable[np.argsort(keys, kind="stable")[:count]])[members]

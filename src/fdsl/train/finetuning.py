@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
-import hashlib
 import json
 import os
 import re
@@ -31,27 +31,35 @@ from fdsl.train.networks import device_named
 from fdsl.train.pretraining import pretrain
 from fdsl.train.progress import progress_bars, reports_to
 from fdsl.train.recipes import Data, Model, Recipe, recipe_named
+from fdsl.train.run_folder import CHECKPOINT, LOCK, alone_in, claim, differences
 from fdsl.train.sources import Source, open_source
 from fdsl.train.stored import StoredSource
-from fdsl.train.weights import WeightsInfo, file_of, info_of, network_from
+from fdsl.train.weights import WeightsInfo, digest_of, file_of, info_of, network_from
 from fdsl.whole_files import whole_or_nothing
 
 RESULT, RESULTS = "result.json", "results.json"
 _SCRATCH = "scratch"
 _FEATURES_AT_ONCE = 256
+# What an override of the recipe would be overridden by.
+_ARGUMENTS = {"model.name": "model", "training.seed": "seeds", "data.source": "data"}
 
 
 @dataclass(frozen=True)
-class _Method:
-    """How weights are measured."""
+class Method:
+    """How weights are measured; see `finetune`."""
 
-    freeze: int
-    linear: bool
-    knn: int | None
-    knn_temperature: float | None
-    few_shot: int | None
+    freeze: int = 0
+    linear: bool = False
+    knn: int | None = None
+    knn_temperature: float | None = 0.07
+    few_shot: int | None = None
 
     def __post_init__(self) -> None:
+        temperature = self.knn_temperature
+        if not isinstance(self.linear, bool):
+            raise ValueError(f"linear is {self.linear!r}; expected True or False")
+        if temperature is not None and not (isinstance(temperature, (int, float)) and temperature > 0):
+            raise ValueError(f"knn_temperature is {temperature!r}; expected a number over 0, or None")
         for name, least in (("freeze", 0), ("knn", 1), ("few_shot", 1)):
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
@@ -150,7 +158,6 @@ def finetune(
     knn: int | None = None,
     knn_temperature: float | None = 0.07,
     few_shot: int | None = None,
-    scratch: bool = False,
     device: str = "auto",
     devices: int = 1,
     skip_corrupt: bool = False,
@@ -161,7 +168,7 @@ def finetune(
     The network is fine-tuned whole, behind frozen stages, or not at all (`linear`, `knn`). The accuracy is that of the
     end of a run, not its best. The folder `output` gets `results.md`, `results.csv`, `results.json` and a folder for
     each run, `SOURCE/seed-N`. A call that is repeated in the same folder does what is left: it resumes the run that
-    was interrupted, takes over what is done, and adds sources and seeds.
+    was interrupted, and takes over what is done. The tables are of the last call's sources and seeds.
 
     Args:
         source: what `network_from` takes, or "scratch" for no weights and the model of the first other source; or
@@ -170,7 +177,7 @@ def finetune(
         output: the folder.
         model: timm's name, where a source does not say it.
         recipe: a recipe; None is "finetune-resnet" for a convolutional network, else "finetune-deit". Its picture size
-            becomes that of the weights, unless `set` has it.
+            becomes that of the weights, unless `set` has it; its `crop_of` grows or shrinks with the size.
         set: overrides of the recipe, such as "schedule.epochs=10".
         seeds: each keys a run's head, order and augmentation, the few pictures, and the weights from scratch.
         freeze: stages that keep their weights; see `freeze_stages`.
@@ -178,7 +185,6 @@ def finetune(
         knn: no training: vote of so many nearest neighbours on frozen features; see `neighbour_accuracy`.
         knn_temperature: of the votes' weights; None weighs all votes the same.
         few_shot: train on so many pictures of each class, chosen by the seed. A batch is at most all of them.
-        scratch: compare with "scratch" too.
         device: "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:1".
         devices: processes on this machine that fine-tune, each with a GPU of its own.
         skip_corrupt: leave out picture files that cannot be decoded, with a warning that names them.
@@ -189,16 +195,17 @@ def finetune(
 
     Raises:
         FileExistsError: `output` holds something else.
+        RuntimeError: another process is at work on it.
         OSError: a file cannot be read or written.
         ValueError: an argument is out of its range, weights do not fit, or `output` holds results of other settings.
 
     >>> finetune(["runs/fractaldb", "scratch"], "cifar10", output="runs/cifar10", seeds=range(5))  # doctest: +SKIP
     """
     names = [os.fspath(one) for one in ([source] if isinstance(source, (str, os.PathLike)) else source)]
-    if scratch and _SCRATCH not in names:
-        names.append(_SCRATCH)
-    method = _Method(freeze, linear, knn, knn_temperature if knn else None, few_shot)
-    _check(names, seeds)
+    method = Method(freeze, linear, knn, knn_temperature if knn else None, few_shot)
+    if not names:
+        raise ValueError("source is empty; expected weights, or 'scratch'")
+    check_seeds(seeds)
     rank = this_rank()
     if max(devices, rank.world_size) > 1 and (method.frozen or few_shot):
         raise ValueError(f"devices is {max(devices, rank.world_size)}; expected 1 for linear, knn and few_shot")
@@ -208,37 +215,84 @@ def finetune(
     with progress_bars(progress if rank.rank == 0 else False) as bars:
         open_pictures = functools.cache(functools.partial(_pictures, skip_corrupt, bars))
         entries = [_entry(name, names, model, data, recipe, set, open_pictures) for name in names]
-        for entry in entries:
+        for number, entry in enumerate(entries):
             entry.check(method)
+            for other in entries[:number]:
+                if entry.folder == other.folder:
+                    raise ValueError(f"source {entry.name} is {other.name} again; expected each once")
         runs = {(entry, seed): folder / entry.folder / f"seed-{seed}" for entry in entries for seed in seeds}
         if method.frozen and few_shot is None:
             runs = {(entry, seed): run for (entry, seed), run in runs.items() if entry.untrained or seed == seeds[0]}
         settings = {entry: entry.settings(method) for entry in entries}
-        # Read before the first run begins, so that results of other settings show at once.
-        done = {key: _earlier(run / RESULT, settings[key[0]]) for key, run in runs.items()}
-        task = bars.add_task(f"{data}, {method}", total=len(runs), note="")
-        for (entry, seed), run in runs.items():
-            bars.update(task, note=f"{entry.name}, seed {seed}")
-            if done[entry, seed] is None:
-                try:
-                    if method.frozen:
-                        accuracy = entry.frozen(seed, method, where, bars)
-                    else:
-                        accuracy = entry.fine_tuned(seed, method, run, bars, device, devices, skip_corrupt)
-                except KeyboardInterrupt:
-                    raise KeyboardInterrupt(f"interrupted in {run}; the same call again goes on there") from None
-                done[entry, seed] = accuracy
+        with alone_in(folder) if rank.rank == 0 else contextlib.nullcontext():
+            # Read before the first run begins, so that results of other settings show at once.
+            done = {key: _earlier(run / RESULT, settings[key[0]]) for key, run in runs.items()}
+            task = bars.add_task(f"{data}, {method}", total=len(runs), note="")
+            for (entry, seed), run in runs.items():
+                bars.update(task, note=f"{entry.name}, seed {seed}")
+                if done[entry, seed] is None:
+                    try:
+                        if method.frozen:
+                            accuracy = entry.frozen(seed, method, where, bars)
+                        else:
+                            if rank.rank == 0:
+                                claim(run, resume=True)
+                                _store(None, settings[entry], run)  # no other settings go on with its checkpoint
+                            accuracy = entry.fine_tuned(seed, method, run, bars, device, devices, skip_corrupt)
+                    except KeyboardInterrupt:
+                        raise KeyboardInterrupt(f"interrupted in {run}; the same call again goes on there") from None
+                    done[entry, seed] = accuracy
+                    if rank.rank == 0:
+                        _store(accuracy, settings[entry], run)
+                report = _report(data, method, entries, done)
                 if rank.rank == 0:
-                    run.mkdir(parents=True, exist_ok=True)
-                    result = {"accuracy": accuracy, "settings": settings[entry]}
-                    with whole_or_nothing(run / RESULT) as temporary:
-                        temporary.write_text(json.dumps(result, indent=2) + "\n")
-            report = _report(data, method, entries, done)
-            if rank.rank == 0:
-                _write(report, folder)
-            bars.advance(task)
-        bars.remove_task(task)
+                    _write(report, folder)
+                bars.advance(task)
+            bars.remove_task(task)
     return report
+
+
+def check_seeds(seeds: object) -> None:
+    """Refuses what is no list of seeds.
+
+    Raises:
+        ValueError: says what is expected.
+
+    >>> check_seeds(range(5))
+    """
+    numbers = list(seeds) if isinstance(seeds, Sequence) else []
+    if not (numbers and all(isinstance(one, int) and one >= 0 for one in numbers) and len({*numbers}) == len(numbers)):
+        raise ValueError(f"seeds is {seeds!r}; expected a list of one or more different whole numbers, from 0")
+
+
+def recipe_for(
+    model: str, size: int, data: str, recipe: str | os.PathLike[str] | None = None, set: Sequence[str] = ()
+) -> Recipe:
+    """The recipe that a model is fine-tuned by; the options of the weights' network are not in it yet.
+
+    Args:
+        model: timm's name.
+        size: of the pictures, in pixels, unless `set` has it.
+        data, recipe, set: as `finetune` takes them.
+
+    Raises:
+        ValueError: as `recipe_named`; or `set` has what is an argument of `finetune`.
+
+    >>> recipe_for("resnet50", 112, "cifar10").data.crop_of
+    128
+    """
+    keys = [override.partition("=")[0].strip() for override in set]
+    for key, argument in _ARGUMENTS.items():
+        if key in keys:
+            raise ValueError(f"--set {key} has no effect in fine-tuning; expected {argument} (--{argument})")
+    recipe = recipe or ("finetune-resnet" if _is_convolutional(model) else "finetune-deit")
+    own = recipe_named(recipe).data
+    fixed = [f"data.size={size}", *set, f"data.source={json.dumps(data)}"]
+    if own.crop_of is None or any(key.startswith(("data.crop_of", "data.view")) for key in keys):
+        return recipe_named(recipe, set=fixed)
+    # A window of a picture that did not grow or shrink with it would show another part of it.
+    found = recipe_named(recipe, set=["data.crop_of=null", *fixed]).data
+    return recipe_named(recipe, set=[*fixed, f"data.crop_of={round(own.crop_of * found.size / own.size)}"])
 
 
 def freeze_stages(network: torch.nn.Module, stages: int) -> list[str]:
@@ -299,31 +353,40 @@ class _Entry:
     recipe: Recipe
     pictures: Source
 
+    @functools.cached_property
+    def weights(self) -> str:
+        """What they are told apart by."""
+        return digest_of(self.source)
+
     @property
     def folder(self) -> str:
-        return re.sub(r"[^\w.-]+", "-", self.name).strip("-.") or "source"
+        """That of its runs; two of other weights have two, wherever they lie."""
+        if file_of(self.source) is None:
+            return self.name.replace(":", "-")
+        plain = re.sub(r"[^\w.-]+", "-", Path(self.source).resolve().name)
+        return f"{plain[:60].strip('-.')}-{self.weights[:8]}"
 
     @property
     def untrained(self) -> bool:
         return self.source.startswith("scratch:")
 
-    def check(self, method: _Method) -> None:
+    def check(self, method: Method) -> None:
         data = self.recipe.data.source
         if not self.pictures.held_out_images:
             raise ValueError(f"{data} has no test pictures; expected some, such as by data.held_out=0.2 in set")
         if (method.frozen or method.few_shot) and not isinstance(self.pictures, StoredSource):
             raise ValueError(f"data is {data!r}; expected stored pictures for linear, knn and few_shot")
-        self._training_pictures(method, seed=0)
+        images = self._training_pictures(method, seed=0).images
+        if method.knn and method.knn > images:
+            raise ValueError(f"knn is {method.knn}; expected at most the {images} training pictures")
+        network = self._network(0, self.pictures.classes)  # or weights that do not fit would show after other runs
         if method.freeze:
-            with torch.device("meta"):  # which takes no time
-                network, _ = network_from(f"scratch:{self.info.model}", options=self.info.options)
             freeze_stages(network, method.freeze)
 
-    def settings(self, method: _Method) -> dict[str, Any]:
+    def settings(self, method: Method) -> dict[str, Any]:
         """What decides a result, beside the seed; as JSON has it."""
-        file = file_of(self.source)
         settings = {
-            "weights": self.source if file is None else _digest(file),
+            "weights": self.weights,
             "pictures": self.pictures.digest,
             **asdict(method),
             "recipe": self.recipe.model_dump(mode="json", exclude={"title", "source"}),
@@ -333,7 +396,7 @@ class _Entry:
     def fine_tuned(
         self,
         seed: int,
-        method: _Method,
+        method: Method,
         output: Path,
         bars: Progress,
         device: str,
@@ -362,7 +425,7 @@ class _Entry:
         assert report.held_out_accuracy is not None
         return report.held_out_accuracy
 
-    def frozen(self, seed: int, method: _Method, device: torch.device, bars: Progress) -> float:
+    def frozen(self, seed: int, method: Method, device: torch.device, bars: Progress) -> float:
         pictures, network = self._training_pictures(method, seed), self._network(seed, 0).to(device)
         assert isinstance(pictures, StoredSource)
         own = not self.untrained and len(self.info.mean) in (1, pictures.channels)
@@ -381,7 +444,7 @@ class _Entry:
             return linear_accuracy(train, test)
         return neighbour_accuracy(train, test, method.knn, method.knn_temperature)
 
-    def _training_pictures(self, method: _Method, seed: int) -> Source:
+    def _training_pictures(self, method: Method, seed: int) -> Source:
         if method.few_shot is None:
             return self.pictures
         assert isinstance(self.pictures, StoredSource)
@@ -420,23 +483,10 @@ def _entry(
         source = f"scratch:{info.model}"
     else:
         info = info_of(source, model=_fitting(source, model))
-    settings = recipe_named(
-        recipe or ("finetune-resnet" if _is_convolutional(info.model) else "finetune-deit"),
-        set=[f"data.source={json.dumps(data)}", *overrides],
-    )
-    keys = [override.partition("=")[0].strip() for override in overrides]
-    changed: dict[str, Any] = {}
-    if "data.size" not in keys:
-        changed["size"] = info.size
-        if settings.data.crop_of is not None and "data.crop_of" not in keys:
-            changed["crop_of"] = round(settings.data.crop_of * info.size / settings.data.size)
+    settings = recipe_for(info.model, info.size, data, recipe, overrides)
     # What kept pre-training from overfitting is no part of the weights: fine-tuning has its recipe's own.
     options = {option: 0.0 if "drop" in option else value for option, value in info.options.items()}
-    update = {
-        "data": settings.data.model_copy(update=changed),
-        "model": Model(name=info.model, options=options | settings.model.options),
-    }
-    settings = Recipe.model_validate(settings.model_copy(update=update).model_dump())
+    settings = settings.model_copy(update={"model": Model(name=info.model, options=options | settings.model.options)})
     return _Entry(name, source, info, settings, open_pictures(settings.data.model_dump_json()))
 
 
@@ -455,52 +505,37 @@ def _is_convolutional(model: str) -> bool:
     return not str(first).startswith("patch_embed")
 
 
-def _check(names: Sequence[str], seeds: Sequence[int]) -> None:
-    if not names:
-        raise ValueError("source is empty; expected weights, or 'scratch'")
-    for name in names:
-        if names.count(name) > 1:
-            raise ValueError(f"source {name} comes twice; expected each once")
-    if not seeds or len(frozenset(seeds)) < len(seeds) or min(seeds) < 0:
-        raise ValueError(f"seeds is {list(seeds)}; expected one or more different ones, from 0")
+def _store(accuracy: float | None, settings: dict[str, Any], run: Path) -> None:
+    """Writes what a run is of, and what it came to; None until it has ended."""
+    run.mkdir(parents=True, exist_ok=True)
+    with whole_or_nothing(run / RESULT) as temporary:
+        temporary.write_text(json.dumps({"accuracy": accuracy, "settings": settings}, indent=2) + "\n")
 
 
 def _earlier(file: Path, settings: dict[str, Any]) -> float | None:
-    """The accuracy that is there already, if it is of the same settings."""
+    """The accuracy that is there already, of a run of these settings that has ended."""
     if not file.is_file():
         return None
     try:
         found = json.loads(file.read_text())
-        earlier, accuracy = found["settings"], float(found["accuracy"])
+        earlier, accuracy = dict(found["settings"]), found["accuracy"]
+        if accuracy is None and not (file.parent / CHECKPOINT).is_file():
+            return None  # nothing to go on from, whatever it was of
+        accuracy = None if accuracy is None else float(accuracy)
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file}: not a result of fdsl; expected another output folder") from None
-    changed = _difference(earlier, settings)
-    if changed:
-        name, was, wanted = changed
+    for name, was, wanted in differences(earlier, settings):
         raise ValueError(f"{file}: its {name} is {was!r}, and {wanted!r} was asked for; expected another output folder")
     return accuracy
 
 
-def _difference(one: Any, other: Any, name: str = "") -> tuple[str, Any, Any] | None:
-    if isinstance(one, dict) and isinstance(other, dict):
-        keys = [*one, *(key for key in other if key not in one)]
-        found = (_difference(one.get(key), other.get(key), f"{name}.{key}".strip(".")) for key in keys)
-        return next((difference for difference in found if difference), None)
-    return None if one == other else (name, one, other)
-
-
 def _is_ours(path: Path) -> bool:
     """Whether that may lie in a folder of results: tables, sources with their runs, and what a killed write left."""
-    return path.name.startswith(("results.", ".results.")) or any(path.glob("seed-*"))
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return path.name.startswith(("results.", ".results.", LOCK)) or any(path.glob("seed-*"))
 
 
 def _report(
-    data: str, method: _Method, entries: Sequence[_Entry], done: dict[tuple[_Entry, int], float | None]
+    data: str, method: Method, entries: Sequence[_Entry], done: dict[tuple[_Entry, int], float | None]
 ) -> FinetuneReport:
     pictures, results = entries[0].pictures, []
     for entry in entries:

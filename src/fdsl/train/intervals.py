@@ -11,21 +11,29 @@ _NORMAL = 1.959963984540054
 
 
 def seeds_interval(accuracies: Sequence[float]) -> tuple[float, float]:
-    """Student's t interval of the mean, cut to 0 to 1.
-
-    Raises:
-        ValueError: there are fewer than two, which say nothing of how they vary.
+    """Student's t interval of the mean of two or more, cut to 0 to 1.
 
     >>> low, high = seeds_interval([0.90, 0.92, 0.94])
     >>> round(low, 3), round(high, 3)
     (0.87, 0.97)
     """
-    number = len(accuracies)
-    if number < 2:
-        raise ValueError(f"{number} accuracies; expected at least two for an interval over seeds")
-    mean = statistics.fmean(accuracies)
-    half = student_t(number - 1) * statistics.stdev(accuracies) / math.sqrt(number)
+    mean, half = statistics.fmean(accuracies), half_width(accuracies)
     return max(0.0, mean - half), min(1.0, mean + half)
+
+
+def half_width(values: Sequence[float]) -> float:
+    """Half of Student's t interval of the mean.
+
+    Raises:
+        ValueError: there are fewer than two, which say nothing of how they vary.
+
+    >>> round(half_width([0.5, 0.6, 0.7]), 3)
+    0.248
+    """
+    number = len(values)
+    if number < 2:
+        raise ValueError(f"{number} values; expected at least two for an interval over seeds")
+    return student_t(number - 1) * statistics.stdev(values) / math.sqrt(number)
 
 
 def images_interval(accuracy: float, images: int) -> tuple[float, float]:

@@ -1,8 +1,10 @@
-"""The folder of a run: what it is told apart by, its checkpoint and its log."""
+"""The folder of a run: what it is told apart by, its lock, its checkpoint and its log."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import fcntl
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,12 +17,10 @@ except ImportError as error:
 
 from fdsl.whole_files import whole_or_nothing
 
-CHECKPOINT, LOG, REPORT = "last.ckpt", "log.csv", "report.json"
+CHECKPOINT, LOG, REPORT, LOCK = "last.ckpt", "log.csv", "report.json", ".lock"
 _COLUMNS = ("step", "seconds", "loss", "learning_rate", "held_out_accuracy")
 # What changes no weight of a run: it may be another when the run is resumed.
-_ANY = {"recipe.title", "recipe.source", "recipe.data.source"} | {
-    f"recipe.training.{name}" for name in ("checkpoint_every", "evaluations", "held_out_images")
-}
+_ANY = {"title", "source", "training.checkpoint_every", "training.evaluations", "training.held_out_images"}
 
 
 def read_json(file: Path) -> dict[str, Any]:
@@ -58,6 +58,28 @@ def claim(folder: Path, resume: bool) -> None:
         pass
 
 
+@contextlib.contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """A folder for this process alone; the system frees the lock when the process ends, however it ends.
+
+    Raises:
+        RuntimeError: another process has it.
+        OSError: it cannot be written.
+
+    >>> with alone_in(Path("runs/cifar10")):  # doctest: +SKIP
+    ...     work()
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(f"another process is at work on {folder}; expected a folder of its own") from None
+        except OSError:
+            pass  # some network file systems have no locks
+        yield
+
+
 def checkpoint_in(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
     """The checkpoint of a run with these settings; None where there is none yet.
 
@@ -73,18 +95,22 @@ def checkpoint_in(folder: Path, settings: dict[str, Any]) -> dict[str, Any] | No
     except Exception as error:
         reason = str(error).partition("\n")[0]
         raise ValueError(f"{file}: not a checkpoint of fdsl.train.pretraining: {reason}") from None
-    for name, was, wanted in _differences(found, settings):
-        raise ValueError(f"{file}: its {name} is {was!r}, and {wanted!r} was asked for; expected the same")
+    any_of = _ANY | {"data.source"} if found.get("dataset") == settings["dataset"] else _ANY
+    for name, was, wanted in differences(found, settings):
+        if name not in any_of:
+            raise ValueError(f"{file}: its {name} is {was!r}, and {wanted!r} was asked for; expected the same")
     return checkpoint
 
 
-def _differences(found: Any, asked: Any) -> Iterator[tuple[str, Any, Any]]:
-    """Names and both values; a recipe's own before the digest that follows from them."""
+def differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Names and both values of settings that differ, a recipe's own before the digests that follow from them.
+
+    >>> list(differences({"freeze": 0, "recipe": {"data": {"size": 32}}}, {"freeze": 0, "recipe": {"data": {}}}))
+    [('data.size', 32, None)]
+    """
     was, wanted = dict(_flat(found)), dict(_flat(asked))
-    same_pictures = was.get("dataset") == wanted.get("dataset")
-    for name in {**wanted, **was}:
-        differs = was.get(name) != wanted.get(name)
-        if differs and (name not in _ANY or (name == "recipe.data.source" and not same_pictures)):
+    for name in sorted({**wanted, **was}, key=lambda name: not name.startswith("recipe.")):
+        if was.get(name) != wanted.get(name):
             yield name.removeprefix("recipe."), was.get(name), wanted.get(name)
 
 

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fdsl.train.finetuning import finetune  # first: it names what is missing
 from fdsl.train.pretraining import pretrain
-from fdsl.train.run_folder import LOG, REPORT
+from fdsl.train.recipes import parsed_yaml
+from fdsl.train.run_folder import LOCK, LOG, REPORT, alone_in, differences
 from fdsl.train.study_files import Cell, Settings, Study, is_seed, study_named
 from fdsl.train.study_plots import plot
 from fdsl.train.study_tables import StudyReport, report_of, shown, write_tables
 
 # isort: split
+import numpy as np
 from rich.progress import Progress
 
 import fdsl
+from fdsl.datasets import held_out_instances
+from fdsl.families import family_named
 from fdsl.presets import PRESETS
 from fdsl.train.progress import progress_bars
 from fdsl.whole_files import whole_or_nothing
 
-RESULT, _COPY = "result.json", "study.yaml"
+RESULT, _COPY = "result.json", ".study.yaml"
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Planned:
         cell: its name.
         done: whether it is.
         run: the pre-training run that it needs; None where it starts from other weights.
-        run_state: "to do", "done", or "shared" with an earlier cell; None without one.
+        run_state: "to do", "done", or "shared" with an earlier cell that is to do; None without one.
         steps, images: of that run; None where the clock or the data decides.
         finetunes: fine-tuning runs.
         hours: of pre-training, at the speed of the runs of that model that are done; None where there are none.
@@ -66,20 +68,21 @@ def plan(source: str | os.PathLike[str], output: str | os.PathLike[str]) -> list
     folder, found, seen = Path(output), [], set()
     speeds = _speeds(folder)
     for cell in study_named(source).cells:
-        run = None if cell.settings.get("from") else cell.run
+        run = None if cell.settings["from"] else cell.run
         steps, images = (None, None) if run is None else _length(cell)
-        state = None
+        state, done = None, (folder / "cells" / cell.name / RESULT).is_file()
         if run is not None:
-            done = (folder / "runs" / run / REPORT).is_file()
-            state = "done" if done else "shared" if run in seen else "to do"
-            seen.add(run)
+            ended = done or (folder / "runs" / run / REPORT).is_file()
+            state = "done" if ended else "shared" if run in seen else "to do"
+            if not ended:
+                seen.add(run)
         recipe = cell.recipe()
         speed = speeds.get((recipe.model.name, recipe.data.size)) if run else None
-        finetunes = len(cell.settings.get("finetune.seeds") or (0,)) if cell.group("finetune") else 0
+        finetunes = len(cell.finetuning.get("seeds", (0,))) if cell.finetuning else 0
         found.append(
             Planned(
                 cell=cell.name,
-                done=(folder / "cells" / cell.name / RESULT).is_file(),
+                done=done,
                 run=run,
                 run_state=state,
                 steps=steps,
@@ -136,8 +139,8 @@ def study(
         progress: show a bar; or a Rich display to add it to.
 
     Raises:
-        ValueError: as `study_named`; or a cell there was run with other settings.
-        FileExistsError: `output` holds something else.
+        ValueError: as `study_named`; or a cell or run there is of other settings.
+        FileExistsError: `output` holds something else, or the study of another title.
         RuntimeError: another process is at work on it.
         OSError: it cannot be written.
         KeyboardInterrupt: Ctrl-C.
@@ -151,11 +154,12 @@ def study(
         task = bars.add_task("cells", total=len(what.cells), note="")
         results: list[tuple[Cell, list[float]]] = []
         # Before any is run: a cell of other settings is found at once.
-        done = {cell.name: _done(cell, folder) for cell in what.cells}
+        done = {cell.name: _done(folder / "cells" / cell.name, cell.identity) for cell in what.cells}
         for cell in what.cells:
             bars.update(task, note=cell.name)
             try:
-                result = done[cell.name] or _run(cell, what, folder, device, bars if progress else False)
+                result = done[cell.name] or _run(cell, folder, device, bars if progress else False)
+                results.append((cell, _values(result, what.measure)))
             except KeyboardInterrupt:
                 raise KeyboardInterrupt(f"interrupted in {cell.name}; the same command goes on") from None
             except (ValueError, MemoryError, RuntimeError, OSError) as error:
@@ -163,7 +167,6 @@ def study(
                     kind for kind in (ValueError, MemoryError, RuntimeError, OSError) if isinstance(error, kind)
                 )
                 raise kind(f"{cell.name}: {error}") from error
-            results.append((cell, result["values"]))
             report = report_of(what, results)
             write_tables(report, folder)
             bars.advance(task)
@@ -174,88 +177,65 @@ def study(
 @contextlib.contextmanager
 def _claimed(folder: Path, what: Study) -> Iterator[None]:
     """The study's folder, for this process alone."""
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / _COPY).is_file():
+    copy = folder / _COPY
+    if folder.is_dir() and not copy.is_file() and any(file.name != LOCK for file in folder.iterdir()):
         raise FileExistsError(f"{folder} holds something else; expected a new or empty folder, or this study's")
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / _COPY).open("a+") as copy:
-        try:
-            fcntl.flock(copy, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(f"another process is at work on {folder}; expected a folder of its own") from None
-        copy.truncate(0)
-        copy.write(what.text)
-        copy.flush()
+    with alone_in(folder):
+        title = (parsed_yaml(copy.read_text("utf-8"), str(copy)) or {}).get("title") if copy.is_file() else None
+        if str(title or what.title) != what.title:
+            raise FileExistsError(
+                f"{folder} is of the study {title!r}; expected that of {what.title!r}, or a new folder"
+            )
+        with whole_or_nothing(copy) as temporary:
+            temporary.write_text(what.text, encoding="utf-8")
         yield
 
 
-def _identity(cell: Cell) -> Settings:
-    # Through JSON, as it is stored.
-    return dict(json.loads(json.dumps(cell.settings)))
-
-
-def _done(cell: Cell, folder: Path) -> Settings | None:
-    file = folder / "cells" / cell.name / RESULT
+def _done(place: Path, identity: Settings) -> Settings | None:
+    """What a cell came to, of an earlier session; None where it is not done."""
+    file = place / RESULT
     if not file.is_file():
         return None
     try:
         result: Settings = json.loads(file.read_text())
-        there, wanted = result["settings"], _identity(cell)
-        result["values"], result["measure"]
+        there = dict(result["settings"])
+        result["pretrained"], result["finetuned"]
     except (ValueError, KeyError, TypeError):
         raise ValueError(
             f"{file} cannot be read; expected what a cell came to: remove it to run the cell again"
         ) from None
-    for key in sorted(there.keys() | wanted.keys()):
-        if there.get(key) != wanted.get(key):
-            raise ValueError(
-                f"{file.parent} was run with {key} {there.get(key)!r}, and the study says {wanted.get(key)!r}; "
-                "expected the same, or another folder"
-            )
+    for name, was, wanted in differences(there, identity):
+        raise ValueError(
+            f"{place} was run with {name} {was!r}, and the study says {wanted!r}; expected the same, or another folder"
+        )
     return result
 
 
-def _run(cell: Cell, what: Study, folder: Path, device: str, bars: Progress | bool) -> Settings:
-    arguments = cell.group("finetune")
-    start, report = cell.settings.get("from"), None
-    if not start:
-        start = folder / "runs" / cell.run
-        report = _pretrained(cell, folder, start, device, bars)
-    elif start == "scratch":
-        start = f"scratch:{cell.recipe().model.name}"
-    place = folder / "cells" / cell.name
-    result: Settings = {"settings": _identity(cell), "measure": what.measure, "pretrained": report}
+def _run(cell: Cell, folder: Path, device: str, bars: Progress | bool) -> Settings:
+    place, arguments = folder / "cells" / cell.name, cell.finetuning
+    start = cell.start or folder / "runs" / cell.run
+    result: Settings = {"settings": cell.identity, "pretrained": None, "finetuned": None}
+    if cell.start is None:
+        recipe = cell.recipe(_catalog(cell, folder))
+        # Of a run that has ended it gives the report.
+        result["pretrained"] = asdict(pretrain(recipe, output=start, resume=True, device=device, progress=bars))
     if arguments:
-        overrides = {key: value for key, value in arguments.items() if key.startswith("set.")}
-        arguments = {key: value for key, value in arguments.items() if key not in overrides}
-        if overrides:
-            arguments["set"] = tuple(f"{key[4:]}={json.dumps(value)}" for key, value in overrides.items())
-        if not (place / "results.json").is_file():  # of a session that was interrupted: it goes on where there is one
-            shutil.rmtree(place, ignore_errors=True)
-        tuned = finetune(start, arguments.pop("data"), output=place, device=device, progress=bars, **arguments)
-        result["finetuned"] = asdict(tuned)
-    if what.measure == "accuracy":
-        values = tuned.results[0].accuracies
-    else:
-        value = (report or {}).get(what.measure)
-        if not isinstance(value, (int, float)):
-            numbers = [key for key, entry in (report or {}).items() if isinstance(entry, (int, float))]
-            raise ValueError(f"measure is {what.measure!r}, which is {value!r}; expected one of {', '.join(numbers)}")
-        values = [float(value)]
-    result["values"] = values
+        data = arguments.pop("data")
+        result["finetuned"] = asdict(finetune(start, data, output=place, device=device, progress=bars, **arguments))
     place.mkdir(parents=True, exist_ok=True)
     with whole_or_nothing(place / RESULT) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
-def _pretrained(cell: Cell, folder: Path, run: Path, device: str, bars: Progress | bool) -> Settings:
-    """The report of a pre-training run, of an earlier session where there is one."""
-    if not (run / REPORT).is_file():
-        run.parent.mkdir(exist_ok=True)
-        recipe = cell.recipe(_catalog(cell, folder))
-        pretrain(recipe, output=run, resume=(run / LOG).is_file(), device=device, progress=bars)
-    report: Settings = json.loads((run / REPORT).read_text())
-    return report
+def _values(result: Settings, measure: str) -> list[float]:
+    """The measure of a cell, one for each seed of its last run."""
+    if measure == "accuracy":
+        return list(result["finetuned"]["results"][0]["accuracies"])
+    value = result["pretrained"].get(measure)
+    if value is None:
+        raise ValueError(f"measure is {measure}, which is None; expected a run that has it")
+    return [float(value)]
 
 
 def _catalog(cell: Cell, folder: Path) -> str | None:
@@ -279,23 +259,27 @@ def _logs(what: Study, folder: Path) -> dict[str, list[Path]]:
     for cell in what.cells:
         name = ", ".join(shown(cell.levels[axis]) for axis in cell.pretraining if not is_seed(axis))
         log = folder / "runs" / cell.run / LOG
-        if not cell.settings["from"] and log not in found.setdefault(name, []):
+        if not cell.settings["from"] and log.is_file() and log not in found.setdefault(name, []):
             found[name].append(log)
-    return {name: logs for name, logs in found.items() if logs}
+    return found
 
 
 def _length(cell: Cell) -> tuple[int | None, int | None]:
     """Steps and pictures of a cell's pre-training, where they can be told without opening its data."""
     recipe = cell.recipe()
-    batch, schedule, source = recipe.training.batch_size, recipe.schedule, recipe.data.source
+    batch, schedule = recipe.training.batch_size, recipe.schedule
     if schedule.steps is not None:
         return schedule.steps, schedule.steps * batch
-    categories = cell.group("catalog").get("categories", 1000) if cell.group("catalog") else None
-    if categories is None and source in PRESETS:
-        categories = PRESETS[source][1]
-    if categories is None or schedule.epochs is None:
+    catalog, data = cell.group("catalog"), recipe.data
+    if not catalog and data.source in PRESETS:
+        catalog = dict(zip(("family", "categories"), PRESETS[data.source], strict=True))
+    if not catalog or schedule.epochs is None:
         return None, None
-    images = round(categories * len(recipe.data.instance_numbers) * (1 - recipe.data.held_out))
+    seen, numbers = len(data.instance_numbers), np.asarray(data.instance_numbers)
+    if data.held_out:
+        share = round(1 - data.held_out, 12)
+        seen -= held_out_instances(family_named(catalog["family"]), numbers, share, data.seed).sum()
+    images = int(seen) * int(catalog.get("categories", 1000))
     steps = schedule.epochs * (images // batch)
     return steps, steps * batch
 
@@ -304,7 +288,7 @@ def _speeds(folder: Path) -> dict[tuple[str, int], float]:
     """Images/s of the runs that are done, by model and pixels of a side."""
     found = {}
     for file in folder.glob(f"runs/*/{REPORT}"):
-        with contextlib.suppress(ValueError, KeyError):
+        with contextlib.suppress(ValueError, KeyError, TypeError):
             report = json.loads(file.read_text())
             found[report["model"], report["recipe"]["data"]["size"]] = float(report["images_per_s"])
     return found

@@ -13,25 +13,33 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from fdsl.train.finetuning import finetune  # first: it names what is missing
+from fdsl.train.finetuning import Method, check_seeds, finetune, recipe_for  # first: it names what is missing
+from fdsl.train.pretraining import PretrainReport
 from fdsl.train.recipes import Recipe, parsed_yaml, recipe_named
+from fdsl.train.weights import digest_of, file_of, info_of
 
 # isort: split
 import fdsl
 from fdsl.families import family_named, family_names
+from fdsl.presets import PRESETS
+from fdsl.train import downstream
 
+# Settings that are names or paths.
+_TEXTS = ("recipe", "from", "finetune.data", "finetune.model", "finetune.recipe")
 _KEYS = ("title", "source", "recipe", "from", "catalog", "set", "vary", "finetune", "rows", "columns", "measure")
 _GROUPS = tuple(name for name in Recipe.model_fields if name not in ("title", "source"))
-# What a cell decides by itself: `from` in place of source and scratch, "set." before each override.
-_OWN = ("source", "output", "device", "progress", "scratch", "set")
+# What a cell decides by itself: `from` in place of source, "set." before each override.
+_OWN = ("source", "output", "device", "progress", "set")
 _FINETUNE = tuple(name for name in inspect.signature(finetune).parameters if name not in _OWN)
 _SEARCH = tuple(
     name
     for name, parameter in inspect.signature(fdsl.search).parameters.items()
     if parameter.kind is not parameter.VAR_KEYWORD and name not in ("threads", "device", "progress")
 )
+# What of a report of pre-training is a number.
+_FIGURES = tuple(name for name, kind in get_type_hints(PretrainReport).items() if kind in (int, float, float | None))
 
 Settings = dict[str, Any]
 
@@ -76,6 +84,40 @@ class Cell:
             settings["data.source"] = source
         return recipe_named(self.settings["recipe"], [f"{key}={json.dumps(value)}" for key, value in settings.items()])
 
+    @property
+    def start(self) -> str | None:
+        """What it is fine-tuned from in place of a run of pre-training."""
+        start: str | None = self.settings["from"]
+        return f"scratch:{self.recipe().model.name}" if start == "scratch" else start
+
+    @property
+    def finetuning(self) -> Settings:
+        """The arguments of `finetune` that it says; none where it is not fine-tuned."""
+        said = self.group("finetune")
+        overrides = {key: said.pop(key) for key in list(said) if key.startswith("set.")}
+        texts = tuple(f"{key.removeprefix('set.')}={json.dumps(value)}" for key, value in overrides.items())
+        return said | ({"set": texts} if texts else {})
+
+    @property
+    def identity(self) -> Settings:
+        """What decides its result, as JSON has it: recipes as they are read and weights by content, as files change."""
+        found: Settings = {"catalog": self.group("catalog"), "recipe": self.recipe()}
+        if self.start is not None:
+            found = {"from": digest_of(self.start)}
+        if tuned := self.finetuning:
+            if self.start is None:
+                model, size = found["recipe"].model.name, found["recipe"].data.size
+            else:
+                info = info_of(self.start, model=tuned.get("model") if file_of(self.start) else None)
+                model, size = info.model, info.size
+            recipe = recipe_for(model, size, tuned["data"], tuned.get("recipe"), tuned.pop("set", ()))
+            found["finetune"] = tuned | {"recipe": recipe}
+        return dict(json.loads(json.dumps(found, default=_of_recipe)))
+
+
+def _of_recipe(recipe: Recipe) -> Settings:
+    return recipe.model_dump(mode="json", exclude={"title", "source"})
+
 
 @dataclass(frozen=True)
 class Study:
@@ -101,19 +143,26 @@ class Study:
 
     @property
     def cells(self) -> list[Cell]:
-        """All combinations of levels, the last axis first."""
+        """All combinations of levels, the last axis first; once where the seeds of a missing pre-training differ."""
         before = tuple(
             axis
             for axis, levels in self.axes.items()
             if any(not key.startswith("finetune.") for level in levels for key in level.settings)
         )
-        found = []
+        found: list[Cell] = []
+        unlike: list[tuple[dict[str, str], Settings]] = []
         for levels in itertools.product(*self.axes.values()):
             settings = dict(self.settings)
             for level in levels:
                 settings.update(level.settings)
             texts = {axis: level.text for axis, level in zip(self.axes, levels, strict=True)}
-            found.append(Cell(texts, settings, before))
+            used = (
+                {axis: text for axis, text in texts.items() if not is_seed(axis)},
+                {key: value for key, value in settings.items() if key.startswith("finetune.") or not is_seed(key)},
+            )
+            if settings["from"] is None or used not in unlike:
+                found.append(Cell(texts, settings, before))
+                unlike.append(used)
         return found
 
 
@@ -132,7 +181,7 @@ def study_named(name_or_path: str | os.PathLike[str]) -> Study:
     The file has `recipe` (a name or a file), `set` (settings of all runs), `vary` (the grid) and, unless pre-training
     itself is measured, `finetune` (arguments of `fdsl.train.finetuning.finetune`). A setting is a dotted key of the
     recipe ("data.points"), of a search whose catalog takes the place of `data.source` ("catalog.family"), of
-    fine-tuning ("finetune.few_shot", "finetune.set.training.seed"), or `recipe`, or `from` (weights to start from
+    fine-tuning ("finetune.few_shot", "finetune.set.schedule.steps"), or `recipe`, or `from` (weights to start from
     instead of pre-training: scratch, timm:NAME, a run). In `vary` a setting has a list of values; a name of one's own
     has a list of mappings, each of settings that change together, with a `name` for the table.
 
@@ -155,7 +204,9 @@ def study_named(name_or_path: str | os.PathLike[str]) -> Study:
     if not isinstance(said, dict):
         raise ValueError(f"{where}: expected keys such as recipe and vary, found {said!r:.40}")
     try:
-        return _read(said, text)
+        return _read(json.loads(json.dumps(said, default=str)), text)  # dates are text
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None
     except ValueError as error:
         raise ValueError(f"{where}: {str(error).removeprefix('--set ')}") from None
 
@@ -183,8 +234,9 @@ def _read(said: Settings, text: str) -> Study:
             raise ValueError(f"vary: {axis} has two levels called {max(texts, key=texts.count)}; expected one of each")
     if not axes:
         raise ValueError("vary is missing; expected what differs, such as data.points: [10000, 50000]")
-    for key in itertools.chain(settings, *(level.settings for levels in axes.values() for level in levels)):
-        _check_key(key)
+    for some in (settings, *(level.settings for levels in axes.values() for level in levels)):
+        for key, value in some.items():
+            _check_key(key, value)
     rows, columns = _axes_of(said, axes, "rows"), _axes_of(said, axes, "columns")
     if not rows:
         rows = tuple(axis for axis in axes if axis not in columns and not is_seed(axis))
@@ -195,6 +247,7 @@ def _read(said: Settings, text: str) -> Study:
     measure = said.get("measure") or ("accuracy" if finetuned else "held_out_accuracy")
     if measure == "accuracy" and not finetuned:
         raise ValueError("measure is accuracy, which fine-tuning has; expected finetune, or held_out_accuracy")
+    _known(measure, ("accuracy", *_FIGURES), "measure")
     title, source = str(said.get("title") or ""), str(said.get("source") or "")
     found = Study(title, source, axes, settings, rows, columns, measure, text)
     names: dict[str, Settings] = {}
@@ -236,14 +289,16 @@ def _mapping(value: Any, key: str) -> Settings:
 
 def _axes_of(said: Settings, axes: Mapping[str, object], key: str) -> tuple[str, ...]:
     value = said.get(key) or []
-    names = [value] if isinstance(value, str) else value
+    names = value if isinstance(value, list) else [value]
     for name in names:
         _known(name, tuple(axes), f"axis in {key}")
     return tuple(names)
 
 
-def _check_key(key: str) -> None:
+def _check_key(key: str, value: Any) -> None:
     root, dot, rest = key.partition(".")
+    if key in _TEXTS and not (isinstance(value, str) or (value is None and key != "finetune.data")):
+        raise ValueError(f"{key} is {value!r:.40}; expected text")
     if key in ("recipe", "from"):
         return
     _known(root, ("catalog", "finetune", *_GROUPS), f"setting {key!r}:")
@@ -255,20 +310,28 @@ def _check_key(key: str) -> None:
 
 def _check_cell(cell: Cell, measure: str) -> None:
     """Says what is wrong before the first run; recipes complain by themselves."""
-    cell.recipe()
-    searched = cell.group("catalog")
-    if searched and not cell.settings["from"]:
+    recipe, searched = cell.recipe(), cell.group("catalog")
+    if searched and cell.start is None:
         family = searched.get("family")
         if family is None:
             raise ValueError("catalog.family is missing; expected one of " + ", ".join(family_names()))
         for key in searched:
             _known(key, (*_SEARCH, *family_named(family).settings), f"setting of {family} catalog.")
-    if any(key.startswith("finetune.") for key in cell.settings) and "finetune.data" not in cell.settings:
-        raise ValueError("finetune.data is missing; expected what to fine-tune on, such as cifar10")
+    if tuned := cell.finetuning:
+        if "data" not in tuned:
+            raise ValueError("finetune.data is missing; expected what to fine-tune on, such as cifar10")
+        if ":" not in tuned["data"] and tuned["data"] not in PRESETS and not Path(tuned["data"]).exists():
+            _known(tuned["data"], downstream.NAMES, "dataset in finetune.data:")
+        Method(**{key: tuned[key] for key in get_type_hints(Method) if key in tuned})
+        check_seeds(tuned.get("seeds", (0,)))
     if cell.settings["from"] == "scratch" and "finetune.set.data.size" not in cell.settings:
         raise ValueError("from is scratch, which has no size of its own; expected data.size in finetune.set")
-    if cell.settings["from"] and measure != "accuracy":
+    if cell.start is not None and measure != "accuracy":
         raise ValueError(f"from is {cell.settings['from']!r}, which is not pre-trained; expected measure: accuracy")
+    drawn = searched or recipe.data.source in PRESETS
+    if measure == "held_out_accuracy" and drawn and not recipe.data.held_out:
+        raise ValueError("data.held_out is 0, and held_out_accuracy is measured; expected a share, such as 0.1")
+    cell.identity  # noqa: B018 - whose recipe of fine-tuning complains by itself
 
 
 def _known(name: Any, known: Sequence[str], what: str) -> None:

@@ -6,13 +6,12 @@ import csv
 import io
 import itertools
 import json
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from fdsl.train.intervals import student_t
+from fdsl.train.intervals import half_width
 from fdsl.train.study_files import Cell, Study
 from fdsl.whole_files import whole_or_nothing
 
@@ -48,17 +47,6 @@ class StudyReport:
     entries: list[Entry]
 
 
-def interval(values: Sequence[float]) -> float | None:
-    """Half of the 95 % confidence interval of a mean (Student's t); None of fewer than two values.
-
-    >>> round(interval([0.5, 0.6, 0.7]), 3)
-    0.248
-    """
-    if len(values) < 2:
-        return None
-    return student_t(len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-
-
 def report_of(what: Study, results: Sequence[tuple[Cell, Sequence[float]]]) -> StudyReport:
     """The table as far as its cells are done.
 
@@ -79,7 +67,7 @@ def report_of(what: Study, results: Sequence[tuple[Cell, Sequence[float]]]) -> S
         # Fine-tuning runs from the same weights are no independent ones beside others of other weights.
         values = there[0] if len(there) == 1 else [statistics.fmean(values) for values in there]
         mean = statistics.fmean(values) if values else None
-        entries.append(Entry(place, mean, interval(values), values))
+        entries.append(Entry(place, mean, half_width(values) if len(values) > 1 else None, values))
     return StudyReport(what.title, what.source, what.measure, what.rows, what.columns, entries)
 
 

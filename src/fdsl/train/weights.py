@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ try:
     import timm
     import torch
     import yaml
+    from pydantic import TypeAdapter, ValidationError
 except ImportError as error:
     raise ImportError(f"weights need {error.name}, which is not installed; pip install 'fdsl[train]'") from error
 
@@ -40,7 +42,8 @@ _ENTRIES = (
     "model",
 )
 # What DistributedDataParallel, torch.compile, Lightning and DINO put before the names of a network's weights.
-_WRAPPERS = ("module.", "_orig_mod.", "model.", "backbone.")
+# First, of a run of ours, its averaged weights, which it measures and saves.
+_WRAPPERS = ("ema.module.", "module.", "_orig_mod.", "model.", "backbone.")
 # The models that are looked through where a file does not say which is its own, by a name that their weights have.
 _COMMON = {
     "cls_token": (
@@ -100,6 +103,9 @@ class WeightsInfo:
     size: int
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.5,)
+
+
+_INFO = TypeAdapter(WeightsInfo)
 
 
 def save_weights(path: str | os.PathLike[str], network: torch.nn.Module, info: WeightsInfo) -> None:
@@ -210,6 +216,22 @@ def file_of(source: str | os.PathLike[str]) -> Path | None:
     return None if str(source).startswith(("timm:", "scratch:")) else _file(Path(source))
 
 
+def digest_of(source: str | os.PathLike[str]) -> str:
+    """What the weights of a source are told apart by: sha256 hex of their file; "timm:NAME" and "scratch:NAME" as is.
+
+    Raises:
+        FileNotFoundError: there is no such file, or no weights in the folder.
+
+    >>> digest_of("timm:resnet18")
+    'timm:resnet18'
+    """
+    file = file_of(source)
+    if file is None:
+        return str(source)
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def _opened(source: str | os.PathLike[str], model: str | None) -> tuple[State | None, WeightsInfo]:
     file = file_of(source)
     if file is None:
@@ -242,8 +264,13 @@ def _contents(file: Path) -> tuple[State, dict[str, Any]]:
     if file.suffix == ".safetensors":
         try:
             with safe_open(file, "pt") as opened:
-                said = json.loads((opened.metadata() or {}).get("fdsl", "{}"))
+                if ours := (opened.metadata() or {}).get("fdsl"):
+                    said = asdict(_INFO.validate_json(ours))
                 state = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118 - not a dict
+        except ValidationError:
+            raise ValueError(
+                f"{file}: its metadata 'fdsl' is {ours!r:.60}; expected what save_weights writes"
+            ) from None
         except SafetensorError as error:
             raise ValueError(f"{file}: not a safetensors file: {error}") from None
         state = _unwrapped(state)
