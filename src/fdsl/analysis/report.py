@@ -126,12 +126,11 @@ def _run(folder: Path) -> tuple[dict[str, Any], Any]:
     from fdsl.train.recipes import recipe_named
 
     recipe = recipe_named(folder / "recipe.yaml")
-    said = {"recipe": recipe.title, "data": recipe.data.source}
+    # A published folder brings its catalog.
+    said: dict[str, Any] = {"recipe": recipe.title, "data": recipe.data.source.removeprefix(f"{folder}{os.sep}")}
     written = read_json(folder / REPORT)
     said |= {name: written[name] for name in ("steps", "held_out_accuracy") if written.get(name) is not None}
-    source = folder / recipe.data.source  # a published folder brings its catalog
-    data = recipe.data.model_copy(update={"source": str(source)}) if source.is_file() else recipe.data
-    return {name: value for name, value in said.items() if value}, data
+    return {name: value for name, value in said.items() if value}, recipe.data
 
 
 def _first_layer(network: Any) -> list[Panel]:
