@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +154,14 @@ class TestResume:
         assert {file.name for file in (tmp_path / "run").iterdir()} == before.keys()
         assert (tmp_path / "run" / "weights.safetensors").read_bytes() == before["weights.safetensors"]
 
+    @pytest.fixture
+    def default_sigterm(self) -> Iterator[None]:
+        """As in a process of its own: pytest-xdist's workers have a handler, which Lightning would call too."""
+        before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        yield
+        signal.signal(signal.SIGTERM, before)
+
+    @pytest.mark.usefixtures("default_sigterm")
     def test_a_terminated_run_is_an_interrupted_one(
         self, pretrain: Pretrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
