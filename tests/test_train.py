@@ -530,11 +530,11 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from fdsl.train.demo import demo
 
     folder = tmp_path / "runs" / "demo"
-    demo(folder, seconds=3, progress=False)
+    (folder / "figures").mkdir(parents=True)
+    (folder / "report.json").write_text('{"engine_images_per_s": 1}')  # an earlier one, which is replaced
     monkeypatch.chdir(folder)
-    (folder / "report.txt").touch()
-    report = demo(".", seconds=3, progress=False)  # the second replaces the first
-    assert not (folder / "report.txt").exists()
+    report = demo(".", seconds=3, progress=False)
+    assert not (folder / "figures").exists()
     assert [path.name for path in folder.parent.iterdir()] == ["demo"]
     assert json.loads((folder / "report.json").read_text()) == report
     assert {"engine_images_per_s", "images_per_s", "waiting_share", "held_out_accuracy"} <= report.keys()
