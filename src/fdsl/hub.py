@@ -19,6 +19,7 @@ import fdsl
 from fdsl.cards import catalog_card, model_card, timm_config
 from fdsl.catalogs import Catalog
 from fdsl.presets import DIGESTS, PRESETS, cache_folder, is_catalog
+from fdsl.whole_files import file_digest
 
 MANIFEST, CATALOG, WEIGHTS = "fdsl.json", "catalog.safetensors", "model.safetensors"
 _CARD, _CONFIG, _SHEET = "README.md", "config.json", "contact_sheet.png"
@@ -256,8 +257,7 @@ class _Run:
         network, info = network_from(folder)
         recipe = recipe_named(folder / _RECIPE)
         report, result = read_json(folder / _REPORT), read_json(folder / _RESULT)
-        own = folder / CATALOG  # which goes before what the recipe says: the run wrote it there
-        source = str(own) if own.is_file() else recipe.data.source
+        source = recipe.data.source
         preset = source if source in PRESETS else None
         catalog = None
         if not preset and is_catalog(source):
@@ -312,7 +312,7 @@ class _Run:
             (self.preset or f"a {about['family']} catalog of {about['categories']:,} categories", about["digest"])
             if about
             else None,
-            _sha256(folder / WEIGHTS),
+            file_digest(folder / WEIGHTS),
             place.name,
             place.where,
             place.license,
@@ -351,17 +351,14 @@ def _write_json(file: Path, content: dict[str, Any]) -> None:
 # Digests --------------------------------------------------------------------------------------------------------------
 
 
-def _sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
 def _digest(files: Mapping[str, str]) -> str:
     return hashlib.sha256("".join(f"{name} {files[name]}\n" for name in sorted(files)).encode()).hexdigest()
 
 
 def _write_manifest(folder: Path, kind: str, catalog: dict[str, Any] | None) -> dict[str, Any]:
-    files = {file.relative_to(folder).as_posix(): _sha256(file) for file in sorted(folder.rglob("*")) if file.is_file()}
+    files = {
+        file.relative_to(folder).as_posix(): file_digest(file) for file in sorted(folder.rglob("*")) if file.is_file()
+    }
     manifest = {"version": _VERSION, "kind": kind, "digest": _digest(files), "catalog": catalog, "files": files}
     _write_json(folder / MANIFEST, manifest)
     return manifest
@@ -396,7 +393,7 @@ def _check_files(folder: Path, manifest: Mapping[str, Any], where: str) -> None:
     for name, digest in manifest["files"].items():
         if not (folder / name).is_file():
             raise ValueError(f"{where}: no {name} in it, which its {MANIFEST} lists; expected all of them")
-        if (found := _sha256(folder / name)) != digest:
+        if (found := file_digest(folder / name)) != digest:
             raise ValueError(f"{where}: {name} has the sha256 {found[:12]}; expected {digest:.12}: it is damaged")
 
 

@@ -21,6 +21,7 @@ from fdsl.export.shards import FilePictures, ShardPlan, check_layout
 from fdsl.export.tar_shards import write_tar
 from fdsl.progress import Progress
 from fdsl.ranks import this_rank
+from fdsl.whole_files import file_digest
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ class ShardWriter:
                     write_tar(path, pictures, suffix)
                 else:
                     write_parquet(path, pictures, suffix, plan.pictures.dataset.classes)
-                size, digest = file_digest(path)
+                size, digest = path.stat().st_size, file_digest(path)
             entry = {
                 "name": name,
                 "pictures": plan.size(shard),
@@ -186,13 +187,6 @@ class ShardWriter:
             }
             self.working.add(entry)
         return entry
-
-
-def file_digest(file: Path) -> tuple[int, str]:
-    """The bytes of a file, and their sha256 hex."""
-    with open(file, "rb") as opened:
-        digest = hashlib.file_digest(opened, "sha256").hexdigest()
-        return opened.tell(), digest
 
 
 def _goes_on(export: ShardWriter, names: Sequence[str]) -> bool:

@@ -13,12 +13,12 @@ from typing import Any
 from fdsl.engines.cpu import default_threads
 from fdsl.export.category_folders import category_digest, read_category
 from fdsl.export.encodings import SUFFIXES, decode
-from fdsl.export.exporting import file_digest
 from fdsl.export.manifest import MANIFEST, WORKING, Entry, load_manifest
 from fdsl.export.parquet_shards import read_parquet
 from fdsl.export.processes import write_in_processes
 from fdsl.export.tar_shards import read_tar
 from fdsl.progress import Progress
+from fdsl.whole_files import file_digest
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class _ShardReader:
         readers = {"folder": read_category, "webdataset": read_tar, "parquet": read_parquet}
         pixels, count, name = hashlib.sha256(), 0, ""
         try:
-            size, digest = category_digest(path) if path.is_dir() else file_digest(path)
+            size, digest = category_digest(path) if path.is_dir() else (path.stat().st_size, file_digest(path))
             for name, content in readers[layout](path):
                 if not name.endswith(SUFFIXES[encoding]):
                     yield f"{name} is unexpected"

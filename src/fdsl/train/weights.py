@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import difflib
 import functools
-import hashlib
 import json
 import os
 import re
@@ -26,7 +25,7 @@ except ImportError as error:
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from fdsl.whole_files import whole_or_nothing
+from fdsl.whole_files import file_digest, whole_or_nothing
 
 WEIGHTS = "weights.safetensors"
 # What a folder of weights may hold, the best first: a run of ours, a published folder, a run that is not done.
@@ -226,10 +225,7 @@ def digest_of(source: str | os.PathLike[str]) -> str:
     'timm:resnet18'
     """
     file = file_of(source)
-    if file is None:
-        return str(source)
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    return str(source) if file is None else file_digest(file)
 
 
 def _opened(source: str | os.PathLike[str], model: str | None) -> tuple[State | None, WeightsInfo]:
