@@ -43,7 +43,7 @@ from fdsl.train.augmentation import Augment
 from fdsl.train.networks import device_named, device_text, has_fast_bf16, highest_rate, network_of, optimizer_of
 from fdsl.train.progress import progress_bars, reports_to
 from fdsl.train.recipes import RECIPE, Recipe
-from fdsl.train.run_folder import CHECKPOINT, REPORT, append_log, checkpoint_in, claim, start_log
+from fdsl.train.run_folder import CHECKPOINT, REPORT, append_log, checkpoint_in, claim, read_json, start_log
 from fdsl.train.schedules import learning_rate, steps_of, steps_per_epoch, unreached
 from fdsl.train.sources import Loader, Source, open_source
 from fdsl.train.weights import WEIGHTS, WeightsInfo, save_weights
@@ -249,9 +249,9 @@ def _report_in(folder: Path, recipe: Recipe, digest: str) -> PretrainReport | No
     if not (folder / WEIGHTS).is_file():
         return None
     try:
-        found = json.loads((folder / REPORT).read_text("utf-8"))
+        found = read_json(folder / REPORT)
         report = PretrainReport(**{field.name: found[field.name] for field in fields(PretrainReport)})
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError):
         return None  # it is made again
     asked = (digest, recipe.model_dump(mode="json", exclude_none=True))
     return report if (report.dataset, report.recipe) == asked else None

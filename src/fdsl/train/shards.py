@@ -246,11 +246,11 @@ class _Member(tarfile.TarInfo):
     """A member of a shard whose end must be marked: tarfile takes a header that is cut or damaged for the end."""
 
     @classmethod
-    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         try:
-            return super().fromtarfile(tar)
+            return super().frombuf(buf, encoding, errors)
         except tarfile.HeaderError as error:
-            if isinstance(error, tarfile.EOFHeaderError):  # type: ignore[attr-defined]
+            if buf.count(0) == tarfile.BLOCKSIZE:  # the mark
                 raise
             raise tarfile.ReadError(str(error)) from None
 

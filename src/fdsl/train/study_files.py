@@ -98,6 +98,17 @@ class Cell:
         texts = tuple(f"{key.removeprefix('set.')}={json.dumps(value)}" for key, value in overrides.items())
         return said | ({"set": texts} if texts else {})
 
+    def finetuning_recipe(self) -> Recipe:
+        """What it is fine-tuned by."""
+        tuned = self.finetuning
+        if self.start is None:
+            recipe = self.recipe()
+            model, size = recipe.model.name, recipe.data.size
+        else:
+            info = info_of(self.start, model=tuned.get("model") if file_of(self.start) else None)
+            model, size = info.model, info.size
+        return recipe_for(model, size, tuned["data"], tuned.get("recipe"), tuned.get("set", ()))
+
     @property
     def identity(self) -> Settings:
         """What decides its result, as JSON has it: recipes as they are read and weights by content, as files change."""
@@ -105,13 +116,8 @@ class Cell:
         if self.start is not None:
             found = {"from": digest_of(self.start)}
         if tuned := self.finetuning:
-            if self.start is None:
-                model, size = found["recipe"].model.name, found["recipe"].data.size
-            else:
-                info = info_of(self.start, model=tuned.get("model") if file_of(self.start) else None)
-                model, size = info.model, info.size
-            recipe = recipe_for(model, size, tuned["data"], tuned.get("recipe"), tuned.pop("set", ()))
-            found["finetune"] = tuned | {"recipe": recipe}
+            tuned.pop("set", None)  # which the recipe has
+            found["finetune"] = tuned | {"recipe": self.finetuning_recipe()}
         return dict(json.loads(json.dumps(found, default=_of_recipe)))
 
 
@@ -331,7 +337,8 @@ def _check_cell(cell: Cell, measure: str) -> None:
     drawn = searched or recipe.data.source in PRESETS
     if measure == "held_out_accuracy" and drawn and not recipe.data.held_out:
         raise ValueError("data.held_out is 0, and held_out_accuracy is measured; expected a share, such as 0.1")
-    cell.identity  # noqa: B018 - whose recipe of fine-tuning complains by itself
+    if tuned:
+        cell.finetuning_recipe()  # it complains by itself, too
 
 
 def _known(name: Any, known: Sequence[str], what: str) -> None:
