@@ -16,14 +16,17 @@ from typer.testing import CliRunner
 import fdsl
 from fdsl.cli import app
 
-torch = pytest.importorskip("torch")
-timm = pytest.importorskip("timm")
-attention = pytest.importorskip("fdsl.analysis.attention")
-report = pytest.importorskip("fdsl.analysis.report")
-weights = pytest.importorskip("fdsl.train.weights")
+pytest.importorskip("torch")
+pytest.importorskip("timm")
+pytest.importorskip("fdsl.analysis.attention")
+pytest.importorskip("fdsl.analysis.report")
+pytest.importorskip("fdsl.train.weights")
+import timm
+import torch
 
-from fdsl import hub  # noqa: E402
-from fdsl.analysis import drawing, filters, pictures, position_embeddings  # noqa: E402
+from fdsl import hub
+from fdsl.analysis import attention, drawing, filters, pictures, position_embeddings, report
+from fdsl.train import weights
 
 SMALL = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2, "num_classes": 4}
 VIT = "vit_tiny_patch16_224"

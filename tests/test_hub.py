@@ -12,17 +12,21 @@ import yaml
 
 import fdsl
 
-hub = pytest.importorskip("fdsl.hub")
-torch = pytest.importorskip("torch")
-timm = pytest.importorskip("timm")
-huggingface_hub = pytest.importorskip("huggingface_hub")
-from test_cli import error_of  # noqa: E402
-from test_cli import run as fdsl_command  # noqa: E402
+pytest.importorskip("fdsl.hub")
+pytest.importorskip("torch")
+pytest.importorskip("timm")
+pytest.importorskip("huggingface_hub")
+import huggingface_hub
+import timm
+import torch
+from test_cli import error_of
+from test_cli import run as fdsl_command
 
-from fdsl.train.finetuning import finetune  # noqa: E402
-from fdsl.train.pretraining import pretrain  # noqa: E402
-from fdsl.train.recipes import Data, Model, Recipe, Schedule, Training  # noqa: E402
-from fdsl.train.weights import network_from  # noqa: E402
+from fdsl import hub
+from fdsl.train.finetuning import finetune
+from fdsl.train.pretraining import pretrain
+from fdsl.train.recipes import Data, Model, Recipe, Schedule, Training
+from fdsl.train.weights import network_from
 
 
 def trained(folder: Path, source: str, points: int | None = 1000, **data: Any) -> Path:

@@ -16,13 +16,14 @@ from fdsl.export import export_dataset
 from fdsl.order import EpochOrder
 
 pytest.importorskip("fdsl.train.recipes")
-torch = pytest.importorskip("torch")
+pytest.importorskip("torch")
 pytest.importorskip("webdataset")
+import torch
 
-from fdsl.train import shards, stored  # noqa: E402
-from fdsl.train.framing import Framing, decoded, random_box  # noqa: E402
-from fdsl.train.recipes import Data, View  # noqa: E402
-from fdsl.train.sources import DrawnSource, open_source  # noqa: E402
+from fdsl.train import shards, stored
+from fdsl.train.framing import Framing, decoded, random_box
+from fdsl.train.recipes import Data, View
+from fdsl.train.sources import DrawnSource, open_source
 
 SIZE = 16
 SPEC = fdsl.RenderSpec(size=SIZE, points=2000, pad=0)

@@ -14,16 +14,17 @@ from PIL import Image
 
 import fdsl
 
-studies = pytest.importorskip("fdsl.train.study")
-from test_cli import error_of  # noqa: E402
-from test_cli import run as fdsl_command  # noqa: E402
+pytest.importorskip("fdsl.train.study")
+from test_cli import error_of
+from test_cli import run as fdsl_command
 
-from fdsl.train.finetuning import FinetuneReport, SourceResult  # noqa: E402
-from fdsl.train.pretraining import PretrainReport  # noqa: E402
-from fdsl.train.recipes import recipe_named  # noqa: E402
-from fdsl.train.run_folder import alone_in  # noqa: E402
-from fdsl.train.study_files import study_named, study_names  # noqa: E402
-from fdsl.train.study_tables import table  # noqa: E402
+from fdsl.train import study as studies
+from fdsl.train.finetuning import FinetuneReport, SourceResult
+from fdsl.train.pretraining import PretrainReport
+from fdsl.train.recipes import recipe_named
+from fdsl.train.run_folder import alone_in
+from fdsl.train.study_files import study_named, study_names
+from fdsl.train.study_tables import table
 
 
 @dataclass
